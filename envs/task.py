@@ -1,0 +1,165 @@
+"""From one environment to N: the Task interface, and `vectorize` with auto-reset."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from ppo_jax.types import ActionSpace, Array, Key, Mean, Obs, TimeStep
+
+
+class Task(Protocol):
+    """One environment as pure functions of one state, without batch axis.
+
+    A task says when its MDP ends; how long an episode may last is counted and cut
+    by `vectorize`. States are pytrees of strongly typed arrays.
+    """
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes."""
+        ...
+
+    @property
+    def max_episode_length(self) -> int:
+        """Steps after which the episode is truncated."""
+        ...
+
+    @property
+    def step_dt(self) -> float:
+        """Duration of one control step, in s."""
+        ...
+
+    def reset(self, key: Key) -> Any:
+        """Draws the state at the start of an episode."""
+        ...
+
+    def step(
+        self, state: Any, action: Array, key: Key, common_step: Array
+    ) -> tuple[Any, Array, Array, dict[str, Array]]:
+        """Moves on by one control step.
+
+        Args:
+          state: of the task.
+          action: [A] or [], as the policy gave it.
+          key: for commands and disturbances.
+          common_step: [] int32, control steps since training began; for curricula.
+
+        Returns:
+          The state, the reward [], terminated [] bool, and {tag: []}: what to report
+          of the episode if it ends here.
+        """
+        ...
+
+    def observe(self, state: Any, key: Key) -> Obs:
+        """Returns {group: [...]}; noise, if any, comes from the key."""
+        ...
+
+    def draw(self, state: Any, figure: Any) -> None:
+        """Draws the state into an empty matplotlib figure."""
+        ...
+
+
+class VectorState(NamedTuple):
+    """The state of N environments."""
+
+    task_state: Any  # [N, ...]
+    episode_length: Array  # [N] int32, steps taken in the current episode
+    common_step: Array  # [] int32, steps taken by all together
+    key: Key
+
+
+@dataclass(frozen=True)
+class VectorEnv:
+    """N copies of a task that reset themselves and keep the final observation.
+
+    A done environment starts a freshly drawn episode in the same step: `obs` is the
+    first of the new episode, `final_obs` the last of the old one.
+    """
+
+    task: Task
+    num_envs: int
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes per environment."""
+        return self.task.action_space
+
+    @property
+    def max_episode_length(self) -> int:
+        """Steps after which an episode is truncated."""
+        return self.task.max_episode_length
+
+    @property
+    def step_dt(self) -> float:
+        """Duration of one step, in s."""
+        return self.task.step_dt
+
+    def reset(self, key: Key) -> tuple[VectorState, Obs]:
+        """Draws N episode starts."""
+        key, reset_key, obs_key = jax.random.split(key, 3)
+        task_state = jax.vmap(self.task.reset)(self._split(reset_key))
+        obs = jax.vmap(self.task.observe)(task_state, self._split(obs_key))
+        state = VectorState(
+            task_state=task_state,
+            episode_length=jnp.zeros(self.num_envs, jnp.int32),
+            common_step=jnp.zeros((), jnp.int32),
+            key=key,
+        )
+        return state, obs
+
+    def randomize_episode_length(self, env_state: VectorState, key: Key) -> VectorState:
+        """Draws how many steps of each episode count as taken, uniformly."""
+        shape = (self.num_envs,)
+        length = jax.random.randint(key, shape, 0, self.max_episode_length, jnp.int32)
+        return env_state._replace(episode_length=length)
+
+    def step(self, env_state: VectorState, action: Array) -> tuple[VectorState, TimeStep]:
+        """Steps all; resets those that are done."""
+        key, step_key, obs_key, reset_key, first_key = jax.random.split(env_state.key, 5)
+        common_step = env_state.common_step + 1
+        episode_length = env_state.episode_length + 1
+
+        state, reward, terminated, log = jax.vmap(
+            self.task.step, in_axes=(0, 0, 0, None)
+        )(env_state.task_state, action, self._split(step_key), common_step)
+        final_obs = jax.vmap(self.task.observe)(state, self._split(obs_key))
+        truncated = episode_length >= self.max_episode_length
+        done = terminated | truncated
+
+        first_state = jax.vmap(self.task.reset)(self._split(reset_key))
+        state = _where(done, first_state, state)
+        first_obs = jax.vmap(self.task.observe)(first_state, self._split(first_key))
+
+        timestep = TimeStep(
+            obs=_where(done, first_obs, final_obs),
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            final_obs=final_obs,
+            log={tag: _mean_of_finished(value, done) for tag, value in log.items()},
+        )
+        episode_length = jnp.where(done, 0, episode_length)
+        return VectorState(state, episode_length, common_step, key), timestep
+
+    def _split(self, key: Key) -> Key:
+        return jax.random.split(key, self.num_envs)
+
+
+def vectorize(task: Task, num_envs: int) -> VectorEnv:
+    """Returns `num_envs` auto-resetting copies of a task."""
+    return VectorEnv(task, num_envs)
+
+
+def _where(done: Array, new: Any, old: Any) -> Any:
+    """Selects `new` where done, leaf by leaf, whatever the trailing axes."""
+
+    def select(new: Array, old: Array) -> Array:
+        return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(select, new, old)
+
+
+def _mean_of_finished(value: Array, done: Array) -> Mean:
+    return Mean(jnp.where(done, value, 0.0).sum(), done.sum().astype(jnp.float32))

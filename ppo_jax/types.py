@@ -1,0 +1,235 @@
+"""The vocabulary: every array structure and interface that the modules share.
+
+Letters in the shape comments: T steps, N environments, B flat samples, A action,
+D observation; time first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+Scalar = jax.Array | float
+Key = jax.Array  # a typed key, jax.random.key
+Obs = dict[str, Array]  # {group: [N, ...]}
+Params = Any
+Metrics = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A space of real action vectors, unbounded unless the task clips them."""
+
+    dim: int
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A space of `num_actions` actions 0, 1, ...; an action is an int32 scalar."""
+
+    num_actions: int
+
+
+ActionSpace = Continuous | Discrete
+
+
+class Hyperparams(NamedTuple):
+    """The dynamic scalars: traced, so a new value never recompiles; `vmap` over them.
+
+    Names and meanings are those of rsl_rl. Where `schedule` is "adaptive",
+    `learning_rate` is where the rate starts.
+    """
+
+    learning_rate: Scalar = 1e-3
+    gamma: Scalar = 0.99
+    lam: Scalar = 0.95
+    clip_param: Scalar = 0.2
+    value_loss_coef: Scalar = 1.0
+    entropy_coef: Scalar = 0.01
+    max_grad_norm: Scalar = 1.0
+    desired_kl: Scalar = 0.01
+
+
+class Mean(NamedTuple):
+    """A mean that can still be merged with others: total / count, nothing at count 0."""
+
+    total: Array  # []
+    count: Array  # []
+
+
+class TimeStep(NamedTuple):
+    """What N auto-resetting environments return from one step.
+
+    Where both ends are set the step is terminated.
+    """
+
+    obs: Obs  # {group: [N, ...]}, the first of the new episode where done
+    reward: Array  # [N]
+    terminated: Array  # [N] bool, the MDP ended: no value beyond
+    truncated: Array  # [N] bool, the episode was cut: value continues
+    final_obs: Obs | None  # {group: [N, ...]} before the auto-reset; None: unknown
+    log: dict[str, Mean]  # {tag: what the environment reports of finished episodes}
+
+
+class PolicyOutput(NamedTuple):
+    """What acting yields: enough to step the environment and to learn from it later."""
+
+    action: Array  # [N, A] or, discrete, [N]
+    log_prob: Array  # [N]
+    distribution: "Distribution"  # of [N, ...]
+    carry: Any  # memory of a recurrent policy; () without one
+
+
+class Transition(NamedTuple):
+    """One step as the update needs it; a rollout stacks T of them."""
+
+    obs: Obs  # {group: [N, ...]}, what was acted on
+    action: Array  # [N, A] or [N]
+    log_prob: Array  # [N]
+    distribution: "Distribution"
+    reward: Array  # [N]
+    terminated: Array  # [N] bool
+    truncated: Array  # [N] bool
+    final_value: Array | tuple[()]  # [N] V(final_obs) where truncated, else 0
+
+
+class Rollout(NamedTuple):
+    """T steps of N environments, and where they led."""
+
+    steps: Transition  # [T, N, ...]
+    last_obs: Obs  # {group: [N, ...]}
+    first_carry: Any  # memory before the first step; () without one
+
+
+class Batch(NamedTuple):
+    """What the loss of one minibatch reads. Leading axes are the samples."""
+
+    obs: Any  # the network's own view of the observations, see ActorCritic.prepare
+    action: Array  # [B, A] or [B]
+    log_prob: Array  # [B], of the behaviour policy
+    distribution: "Distribution"  # of the behaviour policy
+    value: Array  # [B], before the update
+    value_target: Array  # [B]
+    advantage: Array  # [B], normalised
+
+
+class TrainState(NamedTuple):
+    """All that is learned."""
+
+    params: Params
+    obs_stats: Any  # running statistics of the observations, per model
+    opt_state: Any
+    learning_rate: Array  # [] state, not part of the optimizer: the KL rule moves it
+    iteration: Array  # [] int32, updates done (env steps would overflow)
+
+
+class EpisodeStats(NamedTuple):
+    """Running sums of the current episodes and a ring of the last finished ones."""
+
+    episode_return: Array  # [N]
+    episode_length: Array  # [N] int32
+    recent_return: Array  # [R]
+    recent_length: Array  # [R]
+    num_finished: Array  # [] int32, since the start; the ring holds the last R
+
+
+class RunState(NamedTuple):
+    """Everything that a run needs to go on, bit for bit."""
+
+    train: TrainState
+    env_state: Any
+    obs: Obs
+    carry: Any
+    episodes: EpisodeStats
+    key: Key
+
+
+class Distribution(Protocol):
+    """A batch of action distributions: a NamedTuple of arrays with these methods."""
+
+    def sample(self, key: Key) -> Array:
+        """Draws one action per distribution."""
+        ...
+
+    def log_prob(self, action: Array) -> Array:
+        """Returns the log density (or mass) of each action, summed over A; nats."""
+        ...
+
+    def entropy(self) -> Array:
+        """Returns the entropy of each distribution, summed over A; nats."""
+        ...
+
+    def kl_divergence(self, other: Any) -> Array:
+        """Returns KL(self || other) of each pair, summed over A; nats."""
+        ...
+
+    def mode(self) -> Array:
+        """Returns the deterministic action, as rsl_rl plays it."""
+        ...
+
+    def spread(self) -> Array:
+        """Returns the standard deviation of each action dimension."""
+        ...
+
+
+class ActorCritic(NamedTuple):
+    """A policy and a value function as pure functions of their parameters.
+
+    `params` is {"actor": ..., "critic": ...}; their gradients are clipped apart.
+    `prepare` turns raw groups into what `policy` and `value` read: it selects and
+    normalises, once for a whole rollout, since the statistics stand still meanwhile.
+    """
+
+    init: Callable[[Key, Obs], tuple[Params, Any]]  # -> (params, obs_stats)
+    prepare: Callable[[Any, Obs], Any]  # (obs_stats, obs) -> inputs
+    policy: Callable[[Params, Any], Any]  # (params, inputs) -> Distribution
+    value: Callable[[Params, Any], Array]  # (params, inputs) -> [...]
+    update_stats: Callable[[Any, Obs], Any]  # (obs_stats, obs [T, N, ...]) -> obs_stats
+
+
+class LossFn(Protocol):
+    """The loss of one minibatch; `ppo_loss` is one. Swap it to change the algorithm."""
+
+    def __call__(
+        self, params: Params, network: ActorCritic, batch: Batch, hparams: Hyperparams
+    ) -> tuple[Array, Metrics]:
+        """Returns the scalar to minimise and what to report of it."""
+        ...
+
+
+class Env(Protocol):
+    """N environments that reset themselves; two pure functions and a few numbers."""
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        ...
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes per environment."""
+        ...
+
+    @property
+    def max_episode_length(self) -> int:
+        """Steps after which an episode is truncated."""
+        ...
+
+    @property
+    def step_dt(self) -> float:
+        """Duration of one step, in s."""
+        ...
+
+    def reset(self, key: Key) -> tuple[Any, Obs]:
+        """Starts every environment anew."""
+        ...
+
+    def step(self, env_state: Any, action: Array) -> tuple[Any, TimeStep]:
+        """Steps every environment; those that end start anew in the same step."""
+        ...
+
+    def randomize_episode_length(self, env_state: Any, key: Key) -> Any:
+        """Draws how far each episode is, so that not all of them end together."""
+        ...
