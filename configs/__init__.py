@@ -1,0 +1,20 @@
+"""Training configurations: one small file a task."""
+
+from importlib import import_module
+
+from ppo_jax.config import Config
+
+# task: module that holds its CONFIG
+CONFIGS = {
+    "Cartpole": "configs.cartpole",
+    "Franka-Reach": "configs.franka_reach",
+    "Franka-Reach-Pose": "configs.franka_reach_pose",
+    "Franka-Lift": "configs.franka_lift",
+}
+
+
+def config_for(task: str) -> Config:
+    """Returns the configuration of a task; a task without one gets the defaults."""
+    if task in CONFIGS:
+        return import_module(CONFIGS[task]).CONFIG
+    return Config(task=task)

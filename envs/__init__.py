@@ -1,0 +1,57 @@
+"""Environments by name: `make("Cartpole", 1024)`.
+
+Importing this package loads no backend; `make` imports the one that it needs.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from envs.task import Task, VectorEnv, VectorState, vectorize
+from ppo_jax.options import nearest
+from ppo_jax.types import Env
+
+__all__ = ["TASKS", "Task", "VectorEnv", "VectorState", "make", "make_task", "vectorize"]
+
+# name: (module, factory, keyword arguments)
+TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "Cartpole": ("envs.cartpole", "Cartpole", {}),
+    "Franka-Reach": ("envs.franka_reach", "FrankaReach", {}),
+    "Franka-Reach-Pose": ("envs.franka_reach", "FrankaReach", {"orientation": True}),
+    "Franka-Lift": ("envs.franka_lift", "FrankaLift", {}),
+}
+
+# prefix: (module, factory); the factory takes what follows the colon
+ADAPTERS: dict[str, tuple[str, str]] = {
+    "gymnax": ("envs.gymnax_adapter", "make_gymnax"),
+    "brax": ("envs.brax_adapter", "make_brax"),
+    "playground": ("envs.brax_adapter", "make_playground"),
+}
+
+
+def make(task: str, num_envs: int, clip_actions: float | None = None) -> Env:
+    """Returns `num_envs` environments of a task.
+
+    Args:
+      task: a name of `TASKS`, or "gymnax:NAME", "brax:NAME", "playground:NAME".
+      num_envs: N.
+      clip_actions: the task sees continuous actions clipped to +- this; None: as is.
+
+    Raises:
+      ValueError: there is no such task; names the nearest.
+      ImportError: the task needs a package that is not installed; names it.
+    """
+    return vectorize(make_task(task), num_envs, clip_actions)
+
+
+def make_task(task: str) -> Task:
+    """Returns one environment of a task as pure functions; see `make`."""
+    prefix, _, name = task.partition(":")
+    if name and prefix in ADAPTERS:
+        module, factory = ADAPTERS[prefix]
+        return getattr(import_module(module), factory)(name)
+    if task not in TASKS:
+        known: Sequence[str] = [*TASKS, *(f"{prefix}:NAME" for prefix in ADAPTERS)]
+        raise ValueError(f"there is no task {task!r}: {nearest(task, known)}")
+    module, factory, arguments = TASKS[task]
+    return getattr(import_module(module), factory)(**arguments)

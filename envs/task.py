@@ -80,6 +80,7 @@ class VectorEnv:
 
     task: Task
     num_envs: int
+    clip_actions: float | None = None  # the task sees actions clipped to +- this
 
     @property
     def action_space(self) -> ActionSpace:
@@ -118,6 +119,8 @@ class VectorEnv:
     def step(self, env_state: VectorState, action: Array) -> tuple[VectorState, TimeStep]:
         """Steps all; resets those that are done."""
         key, step_key, obs_key, reset_key, first_key = jax.random.split(env_state.key, 5)
+        if self.clip_actions is not None:
+            action = jnp.clip(action, -self.clip_actions, self.clip_actions)
         common_step = env_state.common_step + 1
         episode_length = env_state.episode_length + 1
 
@@ -147,9 +150,11 @@ class VectorEnv:
         return jax.random.split(key, self.num_envs)
 
 
-def vectorize(task: Task, num_envs: int) -> VectorEnv:
+def vectorize(
+    task: Task, num_envs: int, clip_actions: float | None = None
+) -> VectorEnv:
     """Returns `num_envs` auto-resetting copies of a task."""
-    return VectorEnv(task, num_envs)
+    return VectorEnv(task, num_envs, clip_actions)
 
 
 def _where(done: Array, new: Any, old: Any) -> Any:

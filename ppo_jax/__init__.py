@@ -1,0 +1,84 @@
+"""PPO in JAX as pure functions, with the semantics of rsl_rl."""
+
+from ppo_jax.advantages import gae, successor_value
+from ppo_jax.distributions import Beta, Categorical, Gaussian
+from ppo_jax.losses import (
+    clipped_surrogate,
+    clipped_value_loss,
+    ppo_loss,
+    squared_value_loss,
+)
+from ppo_jax.networks import DistributionConfig, ModelConfig, actor_critic
+from ppo_jax.normalization import RunningStats, init_stats, normalize, update_stats
+from ppo_jax.ppo import (
+    PPO,
+    PPOConfig,
+    adapt_learning_rate,
+    clip_gradient,
+    learning_batch,
+    make_ppo,
+    normalize_advantage,
+    optimize,
+)
+from ppo_jax.rollout import collect, host_scan
+from ppo_jax.training import init_run, iterate, train
+from ppo_jax.types import (
+    ActorCritic,
+    Batch,
+    Continuous,
+    Discrete,
+    Env,
+    Hyperparams,
+    LossFn,
+    PolicyOutput,
+    Rollout,
+    RunState,
+    TimeStep,
+    TrainState,
+    Transition,
+)
+
+__all__ = [
+    "PPO",
+    "ActorCritic",
+    "Batch",
+    "Beta",
+    "Categorical",
+    "Continuous",
+    "Discrete",
+    "DistributionConfig",
+    "Env",
+    "Gaussian",
+    "Hyperparams",
+    "LossFn",
+    "ModelConfig",
+    "PPOConfig",
+    "PolicyOutput",
+    "Rollout",
+    "RunState",
+    "RunningStats",
+    "TimeStep",
+    "TrainState",
+    "Transition",
+    "actor_critic",
+    "adapt_learning_rate",
+    "clip_gradient",
+    "clipped_surrogate",
+    "clipped_value_loss",
+    "collect",
+    "gae",
+    "host_scan",
+    "init_run",
+    "init_stats",
+    "iterate",
+    "learning_batch",
+    "make_ppo",
+    "normalize",
+    "normalize_advantage",
+    "optimize",
+    "ppo_loss",
+    "squared_value_loss",
+    "successor_value",
+    "train",
+    "update_stats",
+]

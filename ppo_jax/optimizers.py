@@ -1,0 +1,54 @@
+"""Optimizers with torch's constants, which rsl_rl uses; optax has others.
+
+Each turns gradients into a direction; the gradient step multiplies it by
+-learning_rate, so that the rate can be state (see `ppo.adapt_learning_rate`).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+def scale_by_adam() -> optax.GradientTransformation:
+    """Returns Adam's direction, m' / (sqrt(v') + eps).
+
+    Source: Kingma & Ba 2015, algorithm 1, arXiv:1412.6980. Differs from
+    `optax.scale_by_adam` in the bias correction: 1 - b^t is -expm1(t ln b), because in
+    float32 1 - 0.999^t is wrong in the fifth digit at first, and rsl_rl's is not.
+    """
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        count = jnp.zeros((), jnp.int32)
+        return optax.ScaleByAdamState(count=count, mu=zeros, nu=zeros)
+
+    def update(
+        gradient: Any, state: optax.OptState, params: Any = None
+    ) -> tuple[Any, optax.OptState]:
+        del params
+        assert isinstance(state, optax.ScaleByAdamState)
+        count = state.count + 1
+        mu = optax.tree.update_moment(gradient, state.mu, BETA1, 1)
+        nu = optax.tree.update_moment(gradient, state.nu, BETA2, 2)
+        bias1 = -jnp.expm1(count * math.log(BETA1))
+        root_bias2 = jnp.sqrt(-jnp.expm1(count * math.log(BETA2)))
+        direction = jax.tree.map(
+            lambda m, v: (m / bias1) / (jnp.sqrt(v) / root_bias2 + EPSILON), mu, nu
+        )
+        return direction, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "adam": scale_by_adam,
+    "adamw": lambda: optax.chain(scale_by_adam(), optax.add_decayed_weights(0.01)),
+    "sgd": optax.identity,
+    "rmsprop": lambda: optax.scale_by_rms(decay=0.99, eps=EPSILON, eps_in_sqrt=False),
+}

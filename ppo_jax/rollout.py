@@ -1,0 +1,180 @@
+"""Collecting experience: the one loop body, and statistics of the episodes in it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ppo_jax.ppo import PPO
+from ppo_jax.types import (
+    Array,
+    Env,
+    EpisodeStats,
+    Key,
+    Mean,
+    Metrics,
+    Rollout,
+    RunState,
+)
+
+Scan = Callable[..., tuple[Any, Any]]  # the contract of jax.lax.scan
+
+NUM_RECENT = 100  # episodes that the reported mean is taken over, as in rsl_rl
+NUM_REPORTED = 8  # environments named when something is not finite
+
+
+class StepRecord(NamedTuple):
+    """What the statistics need of one step."""
+
+    done: Array  # [N] bool
+    episode_return: Array  # [N] up to and including this step
+    episode_length: Array  # [N]
+    log: dict[str, Mean]
+
+
+def host_scan(f: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
+    """Does what `jax.lax.scan(f, init, xs)` does, as a Python loop.
+
+    For environments that cannot be traced; `f` sees real arrays.
+    """
+    carry, outputs = init, []
+    for index in range(len(jax.tree.leaves(xs)[0])):
+        carry, output = f(carry, jax.tree.map(lambda x: x[index], xs))  # noqa: B023
+        outputs.append(output)
+    return carry, jax.tree.map(lambda *ys: jnp.stack(ys), *outputs)
+
+
+def collect(
+    ppo: PPO,
+    env: Env,
+    num_steps: int,
+    run: RunState,
+    key: Key,
+    scan: Scan = jax.lax.scan,
+) -> tuple[RunState, Rollout, Metrics]:
+    """Steps all environments `num_steps` times with the current policy.
+
+    Args:
+      ppo: the algorithm; its parameters stand still meanwhile.
+      env: the environments.
+      num_steps: T.
+      run: where the run stands.
+      key: for the actions.
+      scan: `jax.lax.scan`, or `host_scan` for an environment that cannot be traced.
+
+    Returns:
+      The run after T steps, the rollout [T, N, ...], and metrics of the episodes:
+      "episode_return" and "episode_length" (means of the last 100 finished, NaN
+      before the first), "log/<tag>" (NaN where nothing was reported), and
+      "nonfinite/<quantity>" [8]: the first environments where it is not finite, or -1.
+    """
+
+    def step(carry: Any, key: Key) -> Any:
+        env_state, obs, memory, episode_return, episode_length = carry
+        output = ppo.act(run.train, obs, key, memory)
+        env_state, timestep = env.step(env_state, output.action)
+        transition = ppo.observe(run.train, obs, output, timestep)
+
+        done = timestep.terminated | timestep.truncated
+        episode_return = episode_return + timestep.reward
+        episode_length = episode_length + 1
+        record = StepRecord(done, episode_return, episode_length, timestep.log)
+        carry = (
+            env_state,
+            timestep.obs,
+            output.carry,
+            jnp.where(done, 0.0, episode_return),
+            jnp.where(done, 0, episode_length),
+        )
+        return carry, (transition, record)
+
+    episodes = run.episodes
+    carry = (
+        run.env_state,
+        run.obs,
+        run.carry,
+        episodes.episode_return,
+        episodes.episode_length,
+    )
+    keys = jax.random.split(key, num_steps)
+    carry, (steps, records) = scan(step, carry, keys)
+    env_state, obs, memory, episode_return, episode_length = carry
+
+    episodes = _remember(
+        episodes._replace(
+            episode_return=episode_return, episode_length=episode_length
+        ),
+        records,
+    )
+    rollout = Rollout(steps, last_obs=obs, first_carry=run.carry)
+    metrics = {
+        **_recent_means(episodes),
+        **{f"log/{tag}": _merge(mean) for tag, mean in records.log.items()},
+        **_nonfinite(rollout),
+    }
+    run = run._replace(env_state=env_state, obs=obs, carry=memory, episodes=episodes)
+    return run, rollout, metrics
+
+
+def init_episodes(num_envs: int) -> EpisodeStats:
+    """Returns the statistics before the first step."""
+    return EpisodeStats(
+        episode_return=jnp.zeros(num_envs),
+        episode_length=jnp.zeros(num_envs, jnp.int32),
+        recent_return=jnp.zeros(NUM_RECENT),
+        recent_length=jnp.zeros(NUM_RECENT),
+        num_finished=jnp.zeros((), jnp.int32),
+    )
+
+
+def _remember(episodes: EpisodeStats, records: StepRecord) -> EpisodeStats:
+    """Puts the episodes that ended into the ring, in order of time, then environment."""
+    done = records.done.reshape(-1)
+    rank = jnp.cumsum(done) - 1
+    num_done = done.sum()
+    kept = done & (rank >= num_done - NUM_RECENT)
+    slot = jnp.where(kept, (episodes.num_finished + rank) % NUM_RECENT, NUM_RECENT)
+
+    def put(ring: Array, values: Array) -> Array:
+        return ring.at[slot].set(values.reshape(-1).astype(ring.dtype), mode="drop")
+
+    return episodes._replace(
+        recent_return=put(episodes.recent_return, records.episode_return),
+        recent_length=put(episodes.recent_length, records.episode_length),
+        num_finished=episodes.num_finished + num_done.astype(jnp.int32),
+    )
+
+
+def _recent_means(episodes: EpisodeStats) -> Metrics:
+    """Means over the filled part of the ring; 0 / 0 = NaN while it is empty."""
+    filled = jnp.arange(NUM_RECENT) < episodes.num_finished
+    count = filled.sum()
+    return {
+        "episode_return": jnp.where(filled, episodes.recent_return, 0.0).sum() / count,
+        "episode_length": jnp.where(filled, episodes.recent_length, 0.0).sum() / count,
+    }
+
+
+def _merge(mean: Mean) -> Array:
+    return mean.total.sum() / mean.count.sum()
+
+
+def _nonfinite(rollout: Rollout) -> Metrics:
+    """Names the environments that gave something that is not a finite number."""
+    steps = rollout.steps
+    quantities = {f"obs[{group!r}]": x for group, x in steps.obs.items()}
+    quantities |= {"reward": steps.reward}
+    return {
+        f"nonfinite/{name}": _first_envs(_bad_envs(x)) for name, x in quantities.items()
+    }
+
+
+def _bad_envs(x: Array) -> Array:
+    """Returns [N] bool of a [T, N, ...] array; integers are always finite."""
+    other_axes = (0, *range(2, x.ndim))
+    return (~jnp.isfinite(x)).any(axis=other_axes)
+
+
+def _first_envs(bad: Array) -> Array:
+    return jnp.nonzero(bad, size=NUM_REPORTED, fill_value=-1)[0].astype(jnp.int32)

@@ -1,0 +1,86 @@
+"""The whole run as pure functions: start, one iteration, all iterations."""
+
+import jax
+
+from ppo_jax.ppo import PPO
+from ppo_jax.rollout import Scan, collect, init_episodes
+from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState
+
+
+def init_run(
+    ppo: PPO,
+    env: Env,
+    hparams: Hyperparams,
+    key: Key,
+    init_at_random_ep_len: bool = True,
+) -> RunState:
+    """Returns the state of a run before its first iteration.
+
+    Args:
+      ppo: the algorithm.
+      env: the environments.
+      hparams: gives the learning rate to start from.
+      key: for everything random in this run.
+      init_at_random_ep_len: start each environment at a random point of its time
+        limit, so that the first episodes do not all end in the same step.
+    """
+    key, env_key, length_key, weight_key = jax.random.split(key, 4)
+    env_state, obs = env.reset(env_key)
+    if init_at_random_ep_len:
+        env_state = env.randomize_episode_length(env_state, length_key)
+    return RunState(
+        train=ppo.init(weight_key, obs, hparams),
+        env_state=env_state,
+        obs=obs,
+        carry=(),
+        episodes=init_episodes(env.num_envs),
+        key=key,
+    )
+
+
+def iterate(
+    ppo: PPO,
+    env: Env,
+    num_steps: int,
+    run: RunState,
+    hparams: Hyperparams,
+    scan: Scan = jax.lax.scan,
+) -> tuple[RunState, Metrics]:
+    """Runs one iteration: `num_steps` steps of every environment, then the update.
+
+    Returns:
+      The run after it, and the metrics of `collect` and `PPO.update`.
+    """
+    key, act_key, update_key = jax.random.split(run.key, 3)
+    run, rollout, episode_metrics = collect(ppo, env, num_steps, run, act_key, scan)
+    train, metrics = ppo.update(run.train, hparams, rollout, update_key)
+    return run._replace(train=train, key=key), episode_metrics | metrics
+
+
+def train(
+    ppo: PPO,
+    env: Env,
+    num_steps: int,
+    num_iterations: int,
+    key: Key,
+    hparams: Hyperparams = Hyperparams(),
+) -> tuple[RunState, Metrics]:
+    """Trains from scratch; pure: `jit` it, `vmap` it over keys and hyper-parameters.
+
+    Args:
+      ppo: the algorithm.
+      env: environments that can be traced.
+      num_steps: T, steps of every environment per iteration.
+      num_iterations: I.
+      key: for everything random.
+      hparams: dynamic scalars, each [] (or mapped by `vmap`).
+
+    Returns:
+      The run after the last iteration, and metrics [I, ...].
+    """
+    run = init_run(ppo, env, hparams, key)
+
+    def body(run: RunState, _: None) -> tuple[RunState, Metrics]:
+        return iterate(ppo, env, num_steps, run, hparams)
+
+    return jax.lax.scan(body, run, length=num_iterations)

@@ -1,0 +1,144 @@
+"""Three iterations of rsl_rl, replayed through the product's own functions.
+
+Each fixture holds rsl_rl's initial weights, what its environment returned, the actions
+it drew and the permutations it used. What rsl_rl computed from these must come out.
+Fixtures are read from $PPO_JAX_GOLDEN_DIR, by default tests/data/golden.
+"""
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
+from ppo_jax.config import hyperparams
+from ppo_jax.losses import ppo_loss
+from ppo_jax.ppo import learning_batch, optimize
+from ppo_jax.rsl_rl import (
+    UnsupportedFeature,
+    config_from_rsl_rl,
+    params_from_rsl_rl,
+    params_to_rsl_rl,
+)
+
+GOLDEN = Path(
+    os.environ.get("PPO_JAX_GOLDEN_DIR", Path(__file__).parent / "data" / "golden")
+)
+FIXTURES = sorted(path.stem for path in GOLDEN.glob("*.json"))
+SUPPORTED = {"ppo_default", "ppo_remainder", "ppo_rmsprop", "ppo_hetero_scalar", "ppo_beta"}
+
+
+def under(arrays, prefix):
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+class Replay:
+    """One fixture, its configuration and the functions that it is fed through."""
+
+    def __init__(self, name):
+        spec = json.loads((GOLDEN / f"{name}.json").read_text())
+        self.arrays = dict(np.load(GOLDEN / f"{name}.npz"))
+        self.num_iterations = len(spec["losses"])
+        self.losses = spec["losses"]
+        self.config = config_from_rsl_rl(
+            spec["cfg"], num_envs=spec["num_envs"], max_iterations=self.num_iterations
+        )
+        config = self.config
+        self.hparams = hyperparams(config.algorithm)
+        self.network = actor_critic(
+            Continuous(spec["num_actions"]),
+            config.actor,
+            config.critic,
+            config.obs_groups,
+        )
+        self.ppo = make_ppo(self.network, config.algorithm)
+        loss_fn = partial(
+            ppo_loss, use_clipped_value_loss=config.algorithm.use_clipped_value_loss
+        )
+        self.learning_batch = jax.jit(
+            partial(learning_batch, self.network, config.algorithm)
+        )
+        self.optimize = jax.jit(
+            partial(optimize, self.network, config.algorithm, loss_fn)
+        )
+
+    def initial_state(self):
+        first_obs = {k: v[0] for k, v in under(self.arrays, "it0/obs/").items()}
+        state = self.ppo.init(jax.random.key(0), first_obs, self.hparams)
+        params, stats = params_from_rsl_rl(
+            self.config,
+            under(self.arrays, "init/actor/"),
+            under(self.arrays, "init/critic/"),
+        )
+        assert jax.tree.structure(params) == jax.tree.structure(state.params)
+        return state._replace(params=params, obs_stats=stats)
+
+    def rollout(self, state, recorded):
+        obs = under(recorded, "obs/")
+        inputs = self.network.prepare(state.obs_stats, obs)
+        distribution = self.network.policy(state.params, inputs)
+        done, time_outs = recorded["dones"].astype(bool), recorded["time_outs"]
+        steps = Transition(
+            obs=obs,
+            action=recorded["actions"],
+            log_prob=distribution.log_prob(recorded["actions"]),
+            distribution=distribution,
+            reward=recorded["rewards_env"],
+            terminated=jnp.asarray(done & ~time_outs),
+            truncated=jnp.asarray(time_outs),
+            final_value=(),
+        )
+        return Rollout(steps, under(recorded, "last_obs/"), first_carry=())
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_three_iterations_of_rsl_rl_come_out(name):
+    try:
+        replay = Replay(name)
+    except UnsupportedFeature as error:
+        assert name not in SUPPORTED
+        pytest.skip(f"needs {error.feature}")
+
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-6)
+    state = replay.initial_state()
+    for iteration in range(replay.num_iterations):
+        recorded = under(replay.arrays, f"it{iteration}/")
+        rollout = replay.rollout(state, recorded)
+        close(rollout.steps.log_prob, recorded["stored_actions_log_prob"])
+        for i, parameter in enumerate(rollout.steps.distribution[:2]):
+            close(parameter, recorded[f"stored_dist_param{i}"])
+
+        batch, _ = replay.learning_batch(state, replay.hparams, rollout)
+        close(batch.value, recorded["stored_values"])
+        close(batch.value_target, recorded["stored_returns"])
+        close(batch.advantage, recorded["stored_advantages"])
+
+        permutations = jnp.asarray(recorded["permutation"])[None]
+        state, history = replay.optimize(state, replay.hparams, batch, permutations)
+        close(history["kl"], recorded["kl_per_minibatch"])
+        np.testing.assert_allclose(
+            history["learning_rate"], recorded["lr_per_minibatch"], rtol=1e-6
+        )
+        close(history["grad_norm_actor"], recorded["gradnorm_actor"], rtol=1e-4)
+        close(history["grad_norm_critic"], recorded["gradnorm_critic"], rtol=1e-4)
+        losses = replay.losses[iteration]
+        close(history["value_loss"].mean(), losses["value"])
+        close(history["surrogate_loss"].mean(), losses["surrogate"])
+        close(history["entropy"].mean(), losses["entropy"])
+
+        stats = replay.network.update_stats(state.obs_stats, rollout.steps.obs)
+        state = state._replace(obs_stats=stats)
+        actor, critic = params_to_rsl_rl(replay.config, state.params, state.obs_stats)
+        assert_same_weights(actor, under(recorded, "actor_after/"))
+        assert_same_weights(critic, under(recorded, "critic_after/"))
+
+
+def assert_same_weights(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        np.testing.assert_allclose(ours[key], value, rtol=0, atol=2e-6, err_msg=key)
