@@ -11,7 +11,7 @@ from envs.task import Task, VectorEnv, VectorState, vectorize
 from ppo_jax.options import nearest
 from ppo_jax.types import Env
 
-__all__ = ["TASKS", "Task", "VectorEnv", "VectorState", "make", "make_task", "vectorize"]
+__all__ = ["TASKS", "Task", "VectorEnv", "VectorState", "describe", "make", "make_task", "vectorize"]
 
 # name: (module, factory, keyword arguments)
 TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -21,11 +21,11 @@ TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Franka-Lift": ("envs.franka_lift", "FrankaLift", {}),
 }
 
-# prefix: (module, factory); the factory takes what follows the colon
-ADAPTERS: dict[str, tuple[str, str]] = {
-    "gymnax": ("envs.gymnax_adapter", "make_gymnax"),
-    "brax": ("envs.brax_adapter", "make_brax"),
-    "playground": ("envs.brax_adapter", "make_playground"),
+# prefix: (module, factory, description); the factory takes what follows the colon
+ADAPTERS: dict[str, tuple[str, str, str]] = {
+    "gymnax": ("envs.gymnax_adapter", "make_gymnax", "a gymnax environment"),
+    "brax": ("envs.brax_adapter", "make_brax", "a Brax environment"),
+    "playground": ("envs.brax_adapter", "make_playground", "a MuJoCo Playground task"),
 }
 
 
@@ -48,10 +48,15 @@ def make_task(task: str) -> Task:
     """Returns one environment of a task as pure functions; see `make`."""
     prefix, _, name = task.partition(":")
     if name and prefix in ADAPTERS:
-        module, factory = ADAPTERS[prefix]
+        module, factory, _ = ADAPTERS[prefix]
         return getattr(import_module(module), factory)(name)
     if task not in TASKS:
         known: Sequence[str] = [*TASKS, *(f"{prefix}:NAME" for prefix in ADAPTERS)]
         raise ValueError(f"there is no task {task!r}: {nearest(task, known)}")
     module, factory, arguments = TASKS[task]
     return getattr(import_module(module), factory)(**arguments)
+
+
+def describe(task: str) -> str:
+    """Returns the first line of what a task's class says of itself."""
+    return (type(make_task(task)).__doc__ or "").strip().splitlines()[0]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.types import ActionSpace, Array, Key, Mean, Obs, TimeStep
+from ppo_jax.types import ActionSpace, Array, Key, Obs, TimeStep
 
 
 class Task(Protocol):
@@ -141,7 +141,7 @@ class VectorEnv:
             terminated=terminated,
             truncated=truncated,
             final_obs=final_obs,
-            log={tag: _mean_of_finished(value, done) for tag, value in log.items()},
+            log=log,
         )
         episode_length = jnp.where(done, 0, episode_length)
         return VectorState(state, episode_length, common_step, key), timestep
@@ -165,6 +165,3 @@ def _where(done: Array, new: Any, old: Any) -> Any:
 
     return jax.tree.map(select, new, old)
 
-
-def _mean_of_finished(value: Array, done: Array) -> Mean:
-    return Mean(jnp.where(done, value, 0.0).sum(), done.sum().astype(jnp.float32))

@@ -12,7 +12,6 @@ from ppo_jax.types import (
     Env,
     EpisodeStats,
     Key,
-    Mean,
     Metrics,
     Rollout,
     RunState,
@@ -30,7 +29,7 @@ class StepRecord(NamedTuple):
     done: Array  # [N] bool
     episode_return: Array  # [N] up to and including this step
     episode_length: Array  # [N]
-    log: dict[str, Mean]
+    log: dict[str, Array]  # {tag: [] sum over the environments that are done}
 
 
 def host_scan(f: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
@@ -79,7 +78,8 @@ def collect(
         done = timestep.terminated | timestep.truncated
         episode_return = episode_return + timestep.reward
         episode_length = episode_length + 1
-        record = StepRecord(done, episode_return, episode_length, timestep.log)
+        log = {tag: jnp.where(done, x, 0.0).sum() for tag, x in timestep.log.items()}
+        record = StepRecord(done, episode_return, episode_length, log)
         carry = (
             env_state,
             timestep.obs,
@@ -110,7 +110,7 @@ def collect(
     rollout = Rollout(steps, last_obs=obs, first_carry=run.carry)
     metrics = {
         **_recent_means(episodes),
-        **{f"log/{tag}": _merge(mean) for tag, mean in records.log.items()},
+        **{f"log/{tag}": x.sum() / records.done.sum() for tag, x in records.log.items()},
         **_nonfinite(rollout),
     }
     run = run._replace(env_state=env_state, obs=obs, carry=memory, episodes=episodes)
@@ -154,10 +154,6 @@ def _recent_means(episodes: EpisodeStats) -> Metrics:
         "episode_return": jnp.where(filled, episodes.recent_return, 0.0).sum() / count,
         "episode_length": jnp.where(filled, episodes.recent_length, 0.0).sum() / count,
     }
-
-
-def _merge(mean: Mean) -> Array:
-    return mean.total.sum() / mean.count.sum()
 
 
 def _nonfinite(rollout: Rollout) -> Metrics:

@@ -52,13 +52,6 @@ class Hyperparams(NamedTuple):
     desired_kl: Scalar = 0.01
 
 
-class Mean(NamedTuple):
-    """A mean that can still be merged with others: total / count, nothing at count 0."""
-
-    total: Array  # []
-    count: Array  # []
-
-
 class TimeStep(NamedTuple):
     """What N auto-resetting environments return from one step.
 
@@ -70,7 +63,7 @@ class TimeStep(NamedTuple):
     terminated: Array  # [N] bool, the MDP ended: no value beyond
     truncated: Array  # [N] bool, the episode was cut: value continues
     final_obs: Obs | None  # {group: [N, ...]} before the auto-reset; None: unknown
-    log: dict[str, Mean]  # {tag: what the environment reports of finished episodes}
+    log: dict[str, Array]  # {tag: [N]} of the episode, read where it ends
 
 
 class PolicyOutput(NamedTuple):

@@ -1,0 +1,159 @@
+"""Where curves go: TensorBoard events and a CSV table, both safe to resume.
+
+The x-axis is the index of the iteration, from 0. When a run is resumed, what was
+written after the checkpoint is cut off first, so that no curve has a gap or a double.
+"""
+
+import csv
+import math
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+# metric: rsl_rl's tag, or one in its manner where rsl_rl has none
+TAGS = {
+    "value_loss": "Loss/value",
+    "surrogate_loss": "Loss/surrogate",
+    "entropy": "Loss/entropy",
+    "learning_rate": "Loss/learning_rate",
+    "loss": "Loss/total",
+    "mean_std": "Policy/mean_std",
+    "kl": "Policy/kl",
+    "clip_fraction": "Policy/clip_fraction",
+    "grad_norm_actor": "Policy/grad_norm_actor",
+    "grad_norm_critic": "Value/grad_norm_critic",
+    "explained_variance": "Value/explained_variance",
+    "episode_return": "Train/mean_reward",
+    "episode_length": "Train/mean_episode_length",
+    "steps_per_second": "Perf/total_fps",
+    "iteration_time": "Perf/iteration_time",
+}
+OVER_TIME = ("episode_return", "episode_length")  # also drawn over seconds
+TABLE = "metrics.csv"
+
+Scalars = Mapping[str, float]  # {metric: value}; NaN means that there is none yet
+
+
+class Writer(NamedTuple):
+    """A place that curves are written to."""
+
+    write: Callable[[int, Scalars, float], None]  # (iteration, scalars, seconds)
+    flush: Callable[[], None]
+    close: Callable[[], None]
+
+
+def tag_of(metric: str) -> str:
+    """Returns the TensorBoard tag of a metric; what an environment logs keeps its own."""
+    if metric.startswith("log/"):
+        tag = metric.removeprefix("log/")
+        return tag if "/" in tag else f"Episode/{tag}"
+    return TAGS.get(metric, f"Train/{metric}")
+
+
+def open_writer(folder: Path, logger: str, first_iteration: int = 0) -> Writer:
+    """Opens the table and, for "tensorboard", an event file in a run's folder.
+
+    Args:
+      folder: of the run.
+      logger: "tensorboard" or "none"; the table is always written.
+      first_iteration: everything from here on that is already there is cut off.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    writers = [_csv_writer(folder / TABLE, first_iteration)]
+    if logger == "tensorboard":
+        writers.append(_tensorboard_writer(folder, first_iteration))
+
+    def write(iteration: int, scalars: Scalars, seconds: float) -> None:
+        for writer in writers:
+            writer.write(iteration, scalars, seconds)
+
+    return Writer(
+        write,
+        flush=lambda: [writer.flush() for writer in writers] and None,
+        close=lambda: [writer.close() for writer in writers] and None,
+    )
+
+
+def read_table(folder: Path) -> dict[str, list[float]]:
+    """Returns the columns of a run's table; an empty cell is NaN."""
+    with (folder / TABLE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = rows[0].keys() if rows else ()
+    return {name: [float(row[name] or "nan") for row in rows] for name in names}
+
+
+def _csv_writer(path: Path, first_iteration: int) -> Writer:
+    columns = _truncate_table(path, first_iteration)
+    file = path.open("a", newline="")
+
+    def write(iteration: int, scalars: Scalars, seconds: float) -> None:
+        nonlocal columns
+        row = {"iteration": iteration, "seconds": round(seconds, 3), **scalars}
+        if columns is None:
+            columns = list(row)
+            csv.writer(file).writerow(columns)
+        cells = [row.get(name, math.nan) for name in columns]
+        csv.writer(file).writerow("" if math.isnan(x) else x for x in cells)
+
+    return Writer(write, file.flush, file.close)
+
+
+def _truncate_table(path: Path, first_iteration: int) -> list[str] | None:
+    """Keeps the header and the rows before an iteration; returns the header's columns."""
+    if not path.exists():
+        return None
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    if first_iteration == 0 or not rows:
+        path.unlink()
+        return None
+    kept = [row for row in rows[1:] if row and int(row[0]) < first_iteration]
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *kept])
+    temporary.replace(path)
+    return rows[0]
+
+
+def _tensorboard_writer(folder: Path, first_iteration: int) -> Writer:
+    from tensorboardX import SummaryWriter
+
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        _truncate_events(path, first_iteration)
+    writer = SummaryWriter(str(folder), flush_secs=10)
+
+    def write(iteration: int, scalars: Scalars, seconds: float) -> None:
+        present = {name: x for name, x in scalars.items() if not math.isnan(x)}
+        for name, value in present.items():
+            writer.add_scalar(tag_of(name), value, iteration)
+        for name in OVER_TIME:
+            if name in present:
+                writer.add_scalar(f"{tag_of(name)}/time", present[name], int(seconds))
+
+    return Writer(write, writer.flush, writer.close)
+
+
+def _truncate_events(path: Path, first_iteration: int) -> None:
+    """Cuts an event file at the first scalar of an iteration, or at a torn record.
+
+    Events stand in order of writing; an iteration's curves over time come after its
+    others, so the first tag that counts iterations marks the place. A record is:
+    length (8 bytes), its checksum (4), the event, its checksum (4).
+    """
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, start = path.read_bytes(), 0
+    while start + 12 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, start)
+        end = start + 12 + length + 4
+        if end > len(data):
+            break
+        event = Event.FromString(data[start + 12 : end - 4])
+        counts = [v for v in event.summary.value if not v.tag.endswith("/time")]
+        if counts and event.step >= first_iteration:
+            break
+        start = end
+    if start < len(data):
+        with path.open("r+b") as file:
+            file.truncate(start)

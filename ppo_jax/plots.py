@@ -1,0 +1,51 @@
+"""Pictures of a run."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ppo_jax import metrics
+
+LEARNING_CURVE = "learning_curve.png"
+
+
+def save_learning_curve(folder: Path, title: str, goal: float | None = None) -> Path:
+    """Draws return and episode length, KL and learning rate of a run into a PNG.
+
+    Args:
+      folder: of the run; its table is read.
+      title: above the picture.
+      goal: a return to mark.
+
+    Returns:
+      The picture's path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    table = {name: np.array(column) for name, column in metrics.read_table(folder).items()}
+    iteration = table["iteration"]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    axes = figure.subplots(2, 2)
+    panels = [
+        ("episode_return", "mean return (last 100 episodes)", "tab:blue"),
+        ("episode_length", "mean episode length (steps)", "tab:green"),
+        ("kl", "KL per minibatch", "tab:orange"),
+        ("learning_rate", "learning rate", "tab:red"),
+    ]
+    for axis, (name, label, color) in zip(axes.flat, panels, strict=True):
+        if name in table:
+            axis.plot(iteration, table[name], color=color)
+        axis.set_title(label, fontsize=10)
+        axis.grid(alpha=0.3)
+    if goal is not None:
+        axes[0, 0].axhline(goal, color="gray", linestyle="--", linewidth=1)
+        axes[0, 0].text(iteration[0], goal, f" goal {goal:g}", va="bottom", fontsize=8)
+    axes[1, 1].set_yscale("log")
+    for axis in axes[1]:
+        axis.set_xlabel("iteration")
+    path = folder / LEARNING_CURVE
+    figure.savefig(path, dpi=110)
+    return path
