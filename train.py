@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from play import film, make_trainer
 from ppo_jax import cli
 from ppo_jax.cli import Arguments, Flag
 from ppo_jax.config import Config, find_path, override
@@ -78,15 +79,6 @@ def configure(arguments: Arguments) -> Config:
     return override(config_for(task), config_overrides(arguments))
 
 
-def make_trainer(config: Config) -> Any:
-    """Returns the algorithm and its environments."""
-    from envs import make
-    from ppo_jax import runner
-
-    env = make(config.task, config.num_envs, config.clip_actions)
-    return runner.make_trainer(config, env)
-
-
 def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     """Returns a run at iteration 0 with what another run has learned."""
     import jax
@@ -157,8 +149,6 @@ def train(
             return 1
     report(outcome, config)
     if "video" in arguments.flags and not outcome.stopped_by:
-        from play import film
-
         path = folder / "videos" / "play.mp4"
         print(f"  video           {film(trainer, outcome.run.train, path, config.seed)}")
     if outcome.stopped_by:
