@@ -11,7 +11,16 @@ from envs.task import Task, VectorEnv, VectorState, vectorize
 from ppo_jax.options import nearest
 from ppo_jax.types import Env
 
-__all__ = ["TASKS", "Task", "VectorEnv", "VectorState", "describe", "make", "make_task", "vectorize"]
+__all__ = [
+    "TASKS",
+    "Task",
+    "VectorEnv",
+    "VectorState",
+    "describe",
+    "make",
+    "make_task",
+    "vectorize",
+]
 
 # name: (module, factory, keyword arguments)
 TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -116,9 +116,13 @@ class VectorEnv:
         length = jax.random.randint(key, shape, 0, self.max_episode_length, jnp.int32)
         return env_state._replace(episode_length=length)
 
-    def step(self, env_state: VectorState, action: Array) -> tuple[VectorState, TimeStep]:
+    def step(
+        self, env_state: VectorState, action: Array
+    ) -> tuple[VectorState, TimeStep]:
         """Steps all; resets those that are done."""
-        key, step_key, obs_key, reset_key, first_key = jax.random.split(env_state.key, 5)
+        key, step_key, obs_key, reset_key, first_key = jax.random.split(
+            env_state.key, 5
+        )
         if self.clip_actions is not None:
             action = jnp.clip(action, -self.clip_actions, self.clip_actions)
         common_step = env_state.common_step + 1
@@ -164,4 +168,3 @@ def _where(done: Array, new: Any, old: Any) -> Any:
         return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), new, old)
 
     return jax.tree.map(select, new, old)
-

@@ -3,7 +3,15 @@
 import chex
 import jax.numpy as jnp
 
-from ppo_jax.types import ActorCritic, Array, Batch, Hyperparams, Metrics, Params, Scalar
+from ppo_jax.types import (
+    ActorCritic,
+    Array,
+    Batch,
+    Hyperparams,
+    Metrics,
+    Params,
+    Scalar,
+)
 
 
 def clipped_surrogate(ratio: Array, advantage: Array, clip_param: Scalar) -> Array:

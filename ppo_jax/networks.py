@@ -1,7 +1,7 @@
 """Flax modules for policy and value, and `actor_critic`, which makes them one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from ppo_jax.options import (
     one_of,
     option,
     positive,
-    positive_items,
     rising_pair,
 )
 from ppo_jax.types import (
@@ -170,7 +169,9 @@ class GaussianHead(nn.Module):
         mean = Linear(self.action_dim, name="mean")(x)
         init = nn.initializers.constant(_initial_spread(self.config))
         raw = self.param("spread", init, (self.action_dim,))
-        std = _std(raw if self.config.learn_std else jax.lax.stop_gradient(raw), self.config)
+        std = _std(
+            raw if self.config.learn_std else jax.lax.stop_gradient(raw), self.config
+        )
         return distributions.Gaussian(mean, jnp.broadcast_to(std, mean.shape))
 
 
@@ -258,7 +259,7 @@ def actor_critic(
     action_space: ActionSpace,
     actor: ModelConfig = ModelConfig(),
     critic: ModelConfig = ModelConfig(),
-    obs_groups: dict[str, Sequence[str]] | None = None,
+    obs_groups: Mapping[str, Sequence[str]] | None = None,
 ) -> ActorCritic:
     """Returns a policy and a value function of separate networks.
 
@@ -332,7 +333,7 @@ def in_bfloat16(network: ActorCritic) -> ActorCritic:
 
 
 def resolve_obs_groups(
-    obs_groups: dict[str, Sequence[str]],
+    obs_groups: Mapping[str, Sequence[str]],
     available: Sequence[str] | Obs,
     models: Sequence[str] = ("actor", "critic"),
 ) -> dict[str, tuple[str, ...]]:

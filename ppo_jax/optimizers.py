@@ -29,13 +29,13 @@ def scale_by_adam() -> optax.GradientTransformation:
         return optax.ScaleByAdamState(count=count, mu=zeros, nu=zeros)
 
     def update(
-        gradient: Any, state: optax.OptState, params: Any = None
+        updates: Any, state: optax.OptState, params: Any = None
     ) -> tuple[Any, optax.OptState]:
         del params
         assert isinstance(state, optax.ScaleByAdamState)
         count = state.count + 1
-        mu = optax.tree.update_moment(gradient, state.mu, BETA1, 1)
-        nu = optax.tree.update_moment(gradient, state.nu, BETA2, 2)
+        mu = optax.tree.update_moment(updates, state.mu, BETA1, 1)
+        nu = optax.tree.update_moment(updates, state.nu, BETA2, 2)
         bias1 = -jnp.expm1(count * math.log(BETA1))
         root_bias2 = jnp.sqrt(-jnp.expm1(count * math.log(BETA2)))
         direction = jax.tree.map(

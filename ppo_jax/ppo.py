@@ -434,13 +434,11 @@ def adapt_learning_rate(learning_rate: Array, kl: Array, desired_kl: Scalar) -> 
     faster = jnp.minimum(learning_rate * LEARNING_RATE_FACTOR, MAX_LEARNING_RATE)
     rounding = 16 * float(jnp.finfo(jnp.float32).eps) ** 2  # the KL is a square
     learning_rate = jnp.where(kl > 2.0 * desired_kl, slower, learning_rate)
-    return jnp.where(
-        (kl > rounding) & (kl < 0.5 * desired_kl), faster, learning_rate
-    )
+    return jnp.where((kl > rounding) & (kl < 0.5 * desired_kl), faster, learning_rate)
 
 
 def clip_gradient(gradient: Params, max_norm: Scalar) -> tuple[Params, Array]:
-    """Returns the gradient scaled to a global L2 norm of at most `max_norm`, and its norm.
+    """Returns the gradient scaled to a global norm of at most `max_norm`, and its norm.
 
     The scale is min(1, max_norm / (norm + 1e-6)), as torch has it.
     """

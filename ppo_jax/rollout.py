@@ -102,15 +102,15 @@ def collect(
     env_state, obs, memory, episode_return, episode_length = carry
 
     episodes = _remember(
-        episodes._replace(
-            episode_return=episode_return, episode_length=episode_length
-        ),
+        episodes._replace(episode_return=episode_return, episode_length=episode_length),
         records,
     )
     rollout = Rollout(steps, last_obs=obs, first_carry=run.carry)
     metrics = {
         **_recent_means(episodes),
-        **{f"log/{tag}": x.sum() / records.done.sum() for tag, x in records.log.items()},
+        **{
+            f"log/{tag}": x.sum() / records.done.sum() for tag, x in records.log.items()
+        },
         **_nonfinite(rollout),
     }
     run = run._replace(env_state=env_state, obs=obs, carry=memory, episodes=episodes)
@@ -129,7 +129,7 @@ def init_episodes(num_envs: int) -> EpisodeStats:
 
 
 def _remember(episodes: EpisodeStats, records: StepRecord) -> EpisodeStats:
-    """Puts the episodes that ended into the ring, in order of time, then environment."""
+    """Puts the episodes that ended into the ring, by time, then by environment."""
     done = records.done.reshape(-1)
     rank = jnp.cumsum(done) - 1
     num_done = done.sum()

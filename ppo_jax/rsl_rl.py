@@ -18,7 +18,10 @@ from ppo_jax.types import Params
 StateDict = Mapping[str, Any]  # {name: array}
 
 # What each distribution's last layer and free parameter are called, there and here.
-SPREAD_PARAMS = {"scalar": "distribution.std_param", "log": "distribution.log_std_param"}
+SPREAD_PARAMS = {
+    "scalar": "distribution.std_param",
+    "log": "distribution.log_std_param",
+}
 HEAD_ROWS = {
     "GaussianDistribution": ("mean",),
     "HeteroscedasticGaussianDistribution": ("mean", "spread"),
@@ -43,8 +46,8 @@ IGNORED = {
 }
 
 
-class UnsupportedFeature(ValueError):  # noqa: N818 - it is what it says
-    """An rsl_rl configuration asks for something that is not here; `feature` names it."""
+class UnsupportedFeature(ValueError):
+    """An rsl_rl configuration asks for what is not here; `feature` names it."""
 
     def __init__(self, feature: str) -> None:
         """Keeps the feature's name."""
@@ -135,7 +138,9 @@ def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
         if key in IGNORED or key in ("rnd_cfg", "symmetry_cfg", "share_cnn_encoders"):
             continue
         if key not in known:
-            raise ValueError(f"there is no option 'algorithm.{key}': {nearest(key, known)}")
+            raise ValueError(
+                f"there is no option 'algorithm.{key}': {nearest(key, known)}"
+            )
         translated[key] = value
     if translated.get("schedule", "adaptive") != "adaptive":
         translated["schedule"] = "fixed"  # any other word means that in rsl_rl
@@ -199,7 +204,9 @@ def _read_model(
         state.pop("obs_normalizer._std", None)  # the root of the variance
         stats = RunningStats(jnp.asarray(mean), jnp.asarray(var), jnp.asarray(count))
     if state:
-        raise ValueError(f"the rsl_rl state dict holds {sorted(state)[0]!r}, not used here")
+        raise ValueError(
+            f"the rsl_rl state dict holds {sorted(state)[0]!r}, not used here"
+        )
     as_jax = {"mlp": mlp, "head": head}
     return _to_jax(as_jax), stats
 

@@ -30,11 +30,19 @@ GOLDEN = Path(
     os.environ.get("PPO_JAX_GOLDEN_DIR", Path(__file__).parent / "data" / "golden")
 )
 FIXTURES = sorted(path.stem for path in GOLDEN.glob("*.json"))
-SUPPORTED = {"ppo_default", "ppo_remainder", "ppo_rmsprop", "ppo_hetero_scalar", "ppo_beta"}
+SUPPORTED = {
+    "ppo_default",
+    "ppo_remainder",
+    "ppo_rmsprop",
+    "ppo_hetero_scalar",
+    "ppo_beta",
+}
 
 
 def under(arrays, prefix):
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    return {
+        k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
+    }
 
 
 class Replay:
