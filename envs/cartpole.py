@@ -1,0 +1,196 @@
+"""Isaac-Cartpole in pure JAX: balance a pole on a cart that a force pushes."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs import drawing
+from ppo_jax.types import Array, Continuous, Key, Obs
+
+CART_MASS = 1.0  # kg
+POLE_MASS = 1.0  # kg
+POLE_COM = 0.47  # m, from the pivot up the pole
+POLE_INERTIA = (0.06**2 + 1.0**2) / 12  # kg m^2, of a box about its centre of mass
+RAIL_DAMPING = 10.0  # N s/m, of the cart's drive
+GRAVITY = 9.81  # m/s^2
+
+PHYSICS_DT = 1 / 120  # s
+DECIMATION = 2  # physics steps per control step
+FORCE_PER_ACTION = 100.0  # N
+EFFORT_LIMIT = 400.0  # N, of the cart's drive
+MAX_CART_POSITION = 3.0  # m, beyond it the episode fails
+
+RESET_CART_POSITION = 1.0  # m
+RESET_CART_VELOCITY = 0.5  # m/s
+RESET_POLE_ANGLE = np.pi / 4  # rad
+RESET_POLE_VELOCITY = np.pi / 4  # rad/s
+
+
+class CartpoleState(NamedTuple):
+    """Cart and pole; the angle is 0 upright and positive when leaning to -y."""
+
+    cart_position: Array  # [] m
+    pole_angle: Array  # [] rad, not wrapped
+    cart_velocity: Array  # [] m/s
+    pole_velocity: Array  # [] rad/s
+
+
+@dataclass(frozen=True)
+class Cartpole:
+    """The MDP of Isaac Lab's Isaac-Cartpole-Direct, with its masses and geometry.
+
+    Observed are cart position, pole angle, cart velocity, pole velocity: the order
+    of the manager-based task. The direct one puts the pole first; the rest is equal.
+    The joint speed caps that only PhysX knows are left out, and so are the rail ends
+    at 4 m: no cart reaches them before the episode fails at 3 m.
+    """
+
+    @property
+    def action_space(self) -> Continuous:
+        """One number, a hundredth of the force on the cart in N."""
+        return Continuous(1)
+
+    @property
+    def max_episode_length(self) -> int:
+        """5 s."""
+        return 300
+
+    @property
+    def step_dt(self) -> float:
+        """Two physics steps: 60 Hz."""
+        return DECIMATION * PHYSICS_DT
+
+    def reset(self, key: Key) -> CartpoleState:
+        """Draws a state near the middle of the rail, the pole within 45 degrees."""
+        unit = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
+        return CartpoleState(
+            cart_position=RESET_CART_POSITION * unit[0],
+            pole_angle=RESET_POLE_ANGLE * unit[1],
+            cart_velocity=RESET_CART_VELOCITY * unit[2],
+            pole_velocity=RESET_POLE_VELOCITY * unit[3],
+        )
+
+    def step(
+        self, state: CartpoleState, action: Array, key: Key, common_step: Array
+    ) -> tuple[CartpoleState, Array, Array, dict[str, Array]]:
+        """Pushes the cart for one control step; see `Task.step`."""
+        force = jnp.clip(FORCE_PER_ACTION * action[0], -EFFORT_LIMIT, EFFORT_LIMIT)
+        for _ in range(DECIMATION):
+            state = physics_step(state, force)
+        terminated = jnp.abs(state.cart_position) > MAX_CART_POSITION
+        reward = self.step_dt * reward_rate(state, terminated)
+        log = {"Metrics/success_rate": (~terminated).astype(jnp.float32)}
+        return state, reward, terminated, log
+
+    def observe(self, state: CartpoleState, key: Key) -> Obs:
+        """Returns the state itself, [4], neither noisy nor scaled."""
+        return {"policy": jnp.stack(state)}
+
+    def draw(self, state: CartpoleState, figure: Any) -> None:
+        """Draws cart, pole and rail from the side, +y to the right."""
+        x, angle, cart_velocity, pole_velocity = (float(value) for value in state)
+        axes = drawing.flat_axes(figure, center=(0.0, 0.35), height=4.9)
+        _draw_rail(axes)
+        _draw_cart(axes, x)
+        _draw_pole(axes, x, angle)
+        drawing.write(
+            figure,
+            f"cart {x:+.2f} m, {cart_velocity:+.2f} m/s     "
+            f"pole {np.degrees(angle):+.0f}°, {np.degrees(pole_velocity):+.0f}°/s",
+        )
+
+
+def reward_rate(state: CartpoleState, terminated: Array) -> Array:
+    """Returns the reward per second: 1 while alive, less lean and motion; [].
+
+    rate = 1 (or -2 in the step that fails) - wrap(angle)^2 - 0.01 |cart velocity|
+           - 0.005 |pole velocity|
+    """
+    lean = jnp.mod(state.pole_angle + np.pi, 2 * np.pi) - np.pi
+    return (
+        jnp.where(terminated, -2.0, 1.0)
+        - lean**2
+        - 0.01 * jnp.abs(state.cart_velocity)
+        - 0.005 * jnp.abs(state.pole_velocity)
+    )
+
+
+def physics_step(state: CartpoleState, force: Array) -> CartpoleState:
+    """Moves on by 1/120 s: semi-implicit Euler, implicit in the damping of the rail.
+
+    With y the cart and q the pole, solves for the accelerations
+
+        (M + m + h c) y'' - m l cos(q) q'' = F - c y' - m l sin(q) q'^2
+        -m l cos(q) y'' + (I + m l^2) q''  = m g l sin(q)
+
+    This is what MuJoCo's `implicitfast` integrator does with the same model.
+    """
+    _, angle, cart_velocity, pole_velocity = state
+    moment = POLE_MASS * POLE_COM
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+
+    cart_inertia = CART_MASS + POLE_MASS + PHYSICS_DT * RAIL_DAMPING
+    pole_inertia = POLE_INERTIA + moment * POLE_COM
+    coupling = -moment * cos
+    cart_force = force - RAIL_DAMPING * cart_velocity - moment * sin * pole_velocity**2
+    pole_torque = GRAVITY * moment * sin
+
+    determinant = cart_inertia * pole_inertia - coupling**2
+    cart_acceleration = pole_inertia * cart_force - coupling * pole_torque
+    pole_acceleration = cart_inertia * pole_torque - coupling * cart_force
+    cart_velocity += PHYSICS_DT * cart_acceleration / determinant
+    pole_velocity += PHYSICS_DT * pole_acceleration / determinant
+    return CartpoleState(
+        cart_position=state.cart_position + PHYSICS_DT * cart_velocity,
+        pole_angle=angle + PHYSICS_DT * pole_velocity,
+        cart_velocity=cart_velocity,
+        pole_velocity=pole_velocity,
+    )
+
+
+def _draw_rail(axes: Any) -> None:
+    """Paints the rail, the band in which the episode lives, and a scale in m."""
+    limit = MAX_CART_POSITION
+    axes.axvspan(-limit, limit, color="white", zorder=0)
+    axes.plot([-10, 10], [0, 0], color=drawing.GREY, linewidth=4, zorder=1)
+    for side in (-limit, limit):
+        axes.axvline(side, color=drawing.RED, linewidth=2, linestyle="--", zorder=1)
+    for tick in range(-2, 3):
+        axes.plot([tick] * 2, [-0.3, -0.22], color=drawing.GREY, linewidth=1)
+        axes.text(tick, -0.46, f"{tick} m", ha="center", color=drawing.GREY, size=8)
+
+
+def _draw_cart(axes: Any, x: float) -> None:
+    from matplotlib.patches import Circle, FancyBboxPatch
+
+    body = FancyBboxPatch(
+        (x - 0.25, -0.1),
+        *(0.5, 0.2),
+        boxstyle="round,pad=0,rounding_size=0.06",
+        facecolor=drawing.BLUE,
+        edgecolor=drawing.INK,
+        zorder=3,
+    )
+    axes.add_artist(body)
+    for wheel in (x - 0.15, x + 0.15):
+        axes.add_artist(Circle((wheel, -0.1), 0.06, color=drawing.INK, zorder=4))
+
+
+def _draw_pole(axes: Any, x: float, angle: float) -> None:
+    """Paints the pole, 1 m long, and the upright that it should reach."""
+    up = np.array([-np.sin(angle), np.cos(angle)])
+    pivot = np.array([x, 0.05])
+    bottom, top = pivot - 0.03 * up, pivot + 0.97 * up
+    axes.plot([x, x], [0.15, 1.25], color=drawing.GREY, linestyle=":", zorder=2)
+    for color, width in ((drawing.INK, 10), (drawing.ORANGE, 7)):
+        axes.plot(
+            *np.column_stack([bottom, top]),
+            color=color,
+            linewidth=width,
+            solid_capstyle="round",
+            zorder=5,
+        )
+    axes.plot(*pivot, "o", color=drawing.INK, markersize=6, zorder=6)
