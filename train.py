@@ -1,63 +1,84 @@
 """Trains a policy: `uv run train.py --task Cartpole`."""
 
+import math
 import shlex
+import signal
 import sys
+import threading
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from play import film, make_trainer
+from play import checked_task, film, find_run, make_trainer
 from ppo_jax import cli
-from ppo_jax.cli import Arguments, Flag
-from ppo_jax.config import Config, find_path, override
+from ppo_jax.cli import Arguments, Flag, field_flag
+from ppo_jax.config import Config, flatten, override, save, short_name
 
 FLAGS = [
-    Flag("task", "NAME", "what to train, see --list (default: Cartpole)"),
+    field_flag("task", "NAME"),
     Flag("list", None, "list the tasks and stop"),
-    Flag("num_envs", "N", "environments stepped together"),
-    Flag("max_iterations", "N", "iterations, counted from the start of the run"),
-    Flag("seed", "N", "seed of everything random"),
-    Flag("run_name", "TEXT", "suffix of the run's folder"),
-    Flag("experiment_name", "TEXT", "folder of the runs"),
+    field_flag("num_envs", "N"),
+    field_flag("max_iterations", "N"),
+    field_flag("seed", "N"),
+    field_flag("run_name", "TEXT"),
+    field_flag("experiment_name", "TEXT"),
     Flag("resume", None, "go on with the newest run, or with that of --checkpoint"),
     Flag("checkpoint", "PATH", "with --resume: the run; else: weights to start from"),
-    Flag("logger", "NAME", "where curves go: tensorboard or none"),
+    field_flag("logger", "NAME"),
     Flag("video", None, "film the trained policy at the end"),
-    Flag("help", None, "show this"),
+    Flag("help", None, "show this, with the defaults of --task"),
 ]
 NOT_CONFIG = {"list", "resume", "checkpoint", "video", "help"}
 EXAMPLES = {
     "uv run train.py": "train the default task, Cartpole, on this machine",
     "uv run train.py --task Franka-Lift --num_envs 512 --video": "another task, filmed",
-    "uv run train.py --task Cartpole gamma=0.98 actor.hidden_dims=[64,64]": "other values",
+    "uv run train.py gamma=0.98 'actor.hidden_dims=[64,64]'": "other values",
     "uv run train.py --resume --max_iterations 300": "go on with the newest run",
+    "uv run train.py --task Franka-Lift --help": "another task's configuration",
 }
+# Without these as they were, the rest of a run would not be its continuation.
+FIXED_BY_RUN = (
+    "num_envs",
+    "num_steps_per_env",
+    "seed",
+    "run_name",
+    "init_at_random_ep_len",
+    "obs_groups",
+    "actor.",
+    "critic.",
+    "algorithm.optimizer",
+)
 
 
 def main() -> int:
     """Trains as the command line says; returns the exit code."""
     arguments = cli.parse(sys.argv[1:], FLAGS)
     if "help" in arguments.flags:
-        cli.print_help("Train a policy with PPO.", EXAMPLES, FLAGS)
-        return 0
+        return print_help(arguments)
     if "list" in arguments.flags:
-        return list_tasks()
-
+        return list_tasks(arguments)
     cli.use_compilation_cache()
     if "resume" in arguments.flags:
         return resume(arguments)
-    config = configure(arguments)
-    trainer = make_trainer(config)
-    start = None
-    if "checkpoint" in arguments.flags:
-        start = start_from_weights(trainer, arguments)
-    folder = cli.new_run_folder(config)
-    return train(trainer, folder, start, 0.0, arguments)
+    return start(arguments)
 
 
-def list_tasks() -> int:
+def print_help(arguments: Arguments) -> int:
+    """Prints how to call this, and the configuration of the task."""
+    from configs import config_for
+
+    cli.refuse_others(arguments, "--help", {"help", "task"})
+    defaults = config_for(checked_task(arguments.flags))
+    cli.print_help("Train a policy with PPO.", EXAMPLES, FLAGS, defaults)
+    return 0
+
+
+def list_tasks(arguments: Arguments) -> int:
     """Prints every task with a line about it."""
     from envs import ADAPTERS, TASKS, describe
 
+    cli.refuse_others(arguments, "--list", {"list"})
     for task in TASKS:
         print(f"  {task:<20} {describe(task)}")
     for prefix, (_, _, about) in ADAPTERS.items():
@@ -65,18 +86,52 @@ def list_tasks() -> int:
     return 0
 
 
-def config_overrides(arguments: Arguments) -> dict[str, Any]:
-    """Returns all fields that the command line sets, by path."""
-    flags = {find_path(k): v for k, v in arguments.flags.items() if k not in NOT_CONFIG}
-    return flags | arguments.overrides
-
-
-def configure(arguments: Arguments) -> Config:
-    """Returns the task's configuration with the command line's changes."""
+def start(arguments: Arguments) -> int:
+    """Trains from scratch, or from the weights of --checkpoint, in a new folder."""
     from configs import config_for
+    from ppo_jax import runner
 
-    task = str(arguments.flags.get("task", "Cartpole"))
-    return override(config_for(task), config_overrides(arguments))
+    started = time.perf_counter()
+    task = checked_task(arguments.flags)
+    config = override(config_for(task), config_overrides(arguments))
+    announce(config)
+    trainer = make_trainer(config)
+    runner.lower(trainer)  # what does not fit must fail before there is a folder
+    run = None
+    if "checkpoint" in arguments.flags:
+        run = start_from_weights(trainer, arguments)
+    folder = cli.new_run_folder(config)
+    return train(trainer, folder, run, 0.0, started, arguments)
+
+
+def resume(arguments: Arguments) -> int:
+    """Goes on with a run in its own folder, bit for bit."""
+    from ppo_jax import checkpoint, runner
+
+    started = time.perf_counter()
+    folder, which, saved = find_run(arguments.flags)
+    config = override(saved, config_overrides(arguments, without={"task"}))
+    refuse_changes(folder, saved, config)
+    announce(config)
+    trainer = make_trainer(config)
+    restored = checkpoint.restore_run(folder, runner.abstract_run(trainer), which)
+    print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
+    newest = checkpoint.iterations(folder)[-1]
+    if which != "latest" and newest > restored.iteration:
+        raise ValueError(
+            f"{folder} has a newer checkpoint, {newest}: resume without naming one, or "
+            "start a new run from this one's weights without --resume"
+        )
+    if restored.iteration >= config.max_iterations:
+        raise ValueError(
+            f"{folder} has already done {restored.iteration} iterations: give a larger "
+            f"--max_iterations than {config.max_iterations}"
+        )
+    runner.lower(trainer)
+    save(config, folder / cli.CONFIG_FILE)
+    run = restored.state
+    run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
+    return train(trainer, folder, run, restored.meta["seconds"], started, arguments)
 
 
 def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
@@ -96,97 +151,126 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     return run._replace(train=_with_learning_rate(learned, trainer, arguments))
 
 
-def resume(arguments: Arguments) -> int:
-    """Goes on with a run in its own folder, bit for bit."""
-    from configs import config_for
-    from ppo_jax import checkpoint, config, runner
-
-    task = str(arguments.flags.get("task", "Cartpole"))
-    experiment = cli.experiment_of(
-        override(config_for(task), config_overrides(arguments))
-    )
-    selector = arguments.flags.get("checkpoint")
-    folder, which = cli.find_run(selector and str(selector), experiment)
-    updated = override(cli.load_config(folder), config_overrides(arguments))
-    trainer = make_trainer(updated)
-    restored = checkpoint.restore_run(folder, runner.abstract_run(trainer), which)
-    print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
-    if restored.iteration >= updated.max_iterations:
-        raise ValueError(
-            f"{folder} has already done {restored.iteration} iterations: give a larger "
-            f"--max_iterations than {updated.max_iterations}"
-        )
-    config.save(updated, folder / cli.CONFIG_FILE)
-    run = restored.state
-    run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
-    return train(trainer, folder, run, restored.meta["seconds"], arguments)
-
-
 def train(
-    trainer: Any, folder: Path, run: Any, seconds_before: float, arguments: Arguments
+    trainer: Any,
+    folder: Path,
+    run: Any,
+    seconds_before: float,
+    started: float,
+    arguments: Arguments,
 ) -> int:
     """Runs the training loop with its display and ends with the result."""
     from ppo_jax import console, runner
 
-    config = trainer.config
+    threading.Thread(target=_import_ahead).start()
     display = console.open_display()
-    display.note(
-        f"{config.task}: {config.num_envs} environments x {config.num_steps_per_env} "
-        f"steps, {config.max_iterations} iterations, seed {config.seed}; compiling ..."
-    )
-    with display.context:
-        try:
+    compile_seconds = 0.0
+
+    def on_compiled() -> None:
+        nonlocal compile_seconds
+        compile_seconds = time.perf_counter() - started
+        display.note(f"compiled in {compile_seconds:.1f} s")
+
+    try:
+        with display.context:
             outcome = runner.run_training(
                 trainer,
                 folder,
                 run,
                 seconds_before,
-                on_compiled=lambda s: display.note(f"compiled in {s:.1f} s"),
+                on_compiled=on_compiled,
                 on_iteration=display.show,
+                on_signal=lambda name: display.note(
+                    f"{name}: saving; once more stops at once"
+                ),
             )
-        except runner.NotFinite as error:
-            display.note(str(error))
-            return 1
-    report(outcome, config)
-    if "video" in arguments.flags and not outcome.stopped_by:
-        path = folder / "videos" / "play.mp4"
-        print(f"  video           {film(trainer, outcome.run.train, path, config.seed)}")
+    except runner.NotFinite as error:
+        cli.complain(str(error))
+        return 1
+    report(outcome, trainer.config, compile_seconds)
     if outcome.stopped_by:
         command = f"uv run train.py --resume --checkpoint {shlex.quote(str(folder))}"
-        print(f"Stopped by {outcome.stopped_by}; everything is saved. Go on with: {command}")
-        return 130 if outcome.stopped_by == "SIGINT" else 143
+        print(f"Stopped by {outcome.stopped_by}; all is saved. Go on with: {command}")
+        return 128 + signal.Signals[outcome.stopped_by]
+    if "video" in arguments.flags:
+        path = folder / "videos" / "play.mp4"
+        path = film(trainer, outcome.run.train, path, trainer.config.seed)
+        print(f"  video           {path}")
     return 0
 
 
-def report(outcome: Any, config: Config) -> None:
+def announce(config: Config) -> None:
+    """Prints what is about to be trained."""
+    print(
+        f"{config.task}: {config.num_envs} environments x {config.num_steps_per_env} "
+        f"steps, {config.max_iterations} iterations, seed {config.seed}; compiling ...",
+        flush=True,
+    )
+
+
+def report(outcome: Any, config: Config, compile_seconds: float) -> None:
     """Prints the result and where to look."""
     from ppo_jax import checkpoint, plots
 
     progress, folder = outcome.progress, outcome.folder
-    result = progress.scalars["episode_return"]
     picture = plots.save_learning_curve(folder, config.task, config.solved_return)
+    video = cli.experiment_of(config).lower() + ".mp4"
     print(
-        f"\nTrained {progress.iteration} iterations, {progress.env_steps:,} environment "
-        f"steps, in {progress.seconds:.1f} s after {outcome.compile_seconds:.1f} s of "
-        "compiling."
+        f"\nTrained {progress.iteration} iterations, {progress.env_steps:,} "
+        f"environment steps, in {progress.seconds:.1f} s after {compile_seconds:.1f} s "
+        "of compiling."
     )
     print(f"  run             {folder}")
-    print(f"  checkpoint      {folder / checkpoint.FOLDER / str(progress.iteration)}")
+    print(f"  checkpoint      {checkpoint.path_of(folder, progress.iteration)}")
     print(f"  learning curve  {picture}")
-    play = f"uv run play.py --task {config.task} --video {config.task.lower()}.mp4"
-    print(f"  watch it        {play.replace(':', '-') if ':' in play else play}")
+    play = f"--checkpoint {shlex.quote(str(folder))} --video {shlex.quote(video)}"
+    print(f"  watch it        uv run play.py {play}")
     if config.logger == "tensorboard":
         print(f"  curves          uv run tensorboard --logdir {folder.parent}")
-    verdict = f"Mean return of the last 100 episodes: {result:.2f}"
-    if config.solved_return is None:
-        print(verdict + ".")
-    elif outcome.solved_at:
-        print(
-            f"{verdict}. Solved: {config.solved_return:g} was reached at iteration "
-            f"{outcome.solved_at}."
-        )
-    else:
-        print(f"{verdict}. Not solved: the goal is {config.solved_return:g}.")
+    print(verdict(folder, progress.scalars["episode_return"], config.solved_return))
+
+
+def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
+    """Returns the result in a sentence: the return, and when it first was enough."""
+    from ppo_jax import metrics
+
+    if math.isnan(episode_return):
+        return "No episode has ended yet: train longer."
+    sentence = f"Mean return of the last 100 episodes: {episode_return:.2f}"
+    if goal is None:
+        return f"{sentence}."
+    table = metrics.read_table(folder)
+    rows = zip(table["iteration"], table["episode_return"], strict=True)
+    reached = [int(iteration) + 1 for iteration, value in rows if value >= goal]
+    if not reached:
+        return f"{sentence}. Not solved: the goal is {goal:g}."
+    return f"{sentence}. Solved: {goal:g} was reached at iteration {reached[0]}."
+
+
+def config_overrides(
+    arguments: Arguments, without: frozenset[str] | set[str] = frozenset()
+) -> dict[str, Any]:
+    """Returns all fields that the command line sets, by path."""
+    given = arguments.flags | arguments.overrides
+    return {k: v for k, v in given.items() if k not in NOT_CONFIG | without}
+
+
+def refuse_changes(folder: Path, saved: Config, config: Config) -> None:
+    """Raises ValueError if something that a run fixes would change in it."""
+    before, after = flatten(saved), flatten(config)
+    for path in before.keys() & after.keys():
+        if path.startswith(FIXED_BY_RUN) and before[path] != after[path]:
+            raise ValueError(
+                f"{short_name(path)} = {after[path]!r} cannot change in a run that "
+                f"goes on, {folder} has {before[path]!r}: leave it away, or start a "
+                "new run from these weights without --resume"
+            )
+
+
+def _import_ahead() -> None:
+    """Imports, while XLA compiles, what saving, logging and drawing need later."""
+    for name in ("orbax.checkpoint", "tensorboardX", "matplotlib.backends.backend_agg"):
+        import_module(name)
 
 
 def _with_learning_rate(state: Any, trainer: Any, arguments: Arguments) -> Any:

@@ -1,23 +1,30 @@
-"""Checkpoints that are never lost: atomic, verified on reading, newest k and the best.
+"""Checkpoints that are never lost: atomic, verified before they are read, pruned last.
 
-A checkpoint holds three items: `train` (all that is learned), `run` (environments,
-random key, episode statistics: what a bit-exact continuation needs) and `meta`, which
-lists every array with its shape, type and digest.
+RUN/checkpoints/150/ holds `train` (all that is learned) and `run` (environments, random
+key, episode statistics: what a bit-exact continuation needs), both written by orbax;
+`meta.json`, which lists every array; and `SHA256SUMS` of all these files. It is written
+under another name and renamed when it is whole. Orbax's own manager would commit before
+the sums are there, and answers a damaged file with pages of tracebacks.
 """
 
 import hashlib
+import json
 import logging
-from collections.abc import Callable
+import math
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ppo_jax.types import RunState, TrainState
 
 FOLDER = "checkpoints"
-NO_RETURN = -1e30  # ranks a checkpoint from before the first finished episode
+SET_ASIDE = "set_aside"  # where a run keeps what it does not go on from
+META = "meta.json"
+SUMS = "SHA256SUMS"
 
 
 class Restored(NamedTuple):
@@ -30,12 +37,12 @@ class Restored(NamedTuple):
 
 
 def save(folder: Path, run: RunState, meta: dict[str, Any], keep: int) -> Path:
-    """Writes a checkpoint of a run and deletes those no longer kept.
+    """Writes a checkpoint of a run, then deletes those no longer kept.
 
     Args:
       folder: of the run.
       run: everything.
-      meta: plain values to keep with it; "episode_return" ranks it.
+      meta: plain values to keep with it; "episode_return", a number or None, ranks it.
       keep: how many of the newest stay, beside the best.
 
     Returns:
@@ -44,27 +51,24 @@ def save(folder: Path, run: RunState, meta: dict[str, Any], keep: int) -> Path:
     Raises:
       ValueError: a learned number is not finite; nothing is written.
     """
-    import orbax.checkpoint as ocp
-
-    items = _items(run)
-    bad = [path for path, x in _leaves(items["train"]) if not _is_finite(x)]
+    bad = find_nonfinite(run.train)
     if bad:
-        raise ValueError(f"{bad[0]} is not finite: the state is not saved")
-    iteration = int(run.train.iteration)
-    meta = meta | {"arrays": {name: _manifest(item) for name, item in items.items()}}
-    episode_return = meta.get("episode_return")
-    score = NO_RETURN if episode_return is None else float(episode_return)
-    with _manager(folder, keep) as manager:
-        manager.save(
-            iteration,
-            args=ocp.args.Composite(
-                **{name: ocp.args.StandardSave(item) for name, item in items.items()},
-                meta=ocp.args.JsonSave(meta),
-            ),
-            metrics={"episode_return": score},
-            force=True,
-        )
-    return folder / FOLDER / str(iteration)
+        raise ValueError(f"{bad} is not finite: the state is not saved")
+    final = path_of(folder, int(run.train.iteration))
+    unfinished = final.with_name(f".{final.name}.unfinished")
+    for leftover in final.parent.glob(".*"):
+        shutil.rmtree(leftover)
+    unfinished.mkdir(parents=True)
+    arrays = {}
+    for name, item in _items(run).items():
+        _write_arrays(unfinished / name, item)
+        arrays[name] = {path: _shape(x) for path, x in _leaves(item)}
+    (unfinished / META).write_text(json.dumps(meta | {"arrays": arrays}, indent=1))
+    sums = [f"{digest}  {name}\n" for name, digest in _digests(unfinished).items()]
+    (unfinished / SUMS).write_text("".join(sums))
+    unfinished.rename(final)
+    _prune(folder, keep)
+    return final
 
 
 def restore_run(folder: Path, template: RunState, which: str = "latest") -> Restored:
@@ -84,7 +88,9 @@ def restore_run(folder: Path, template: RunState, which: str = "latest") -> Rest
     return restored._replace(state=state)
 
 
-def restore_train(folder: Path, template: TrainState, which: str = "latest") -> Restored:
+def restore_train(
+    folder: Path, template: TrainState, which: str = "latest"
+) -> Restored:
     """Reads what was learned; see `restore_run`."""
     restored = _restore(folder, {"train": template}, which)
     return restored._replace(state=restored.state["train"])
@@ -94,8 +100,49 @@ def iterations(folder: Path) -> list[int]:
     """Returns the iterations of which a finished checkpoint is there, oldest first."""
     if not (folder / FOLDER).is_dir():
         return []
-    with _manager(folder) as manager:
-        return sorted(manager.all_steps())
+    names = (path.name for path in (folder / FOLDER).iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def path_of(folder: Path, iteration: int) -> Path:
+    """Returns where a run's checkpoint is."""
+    return folder / FOLDER / str(iteration)
+
+
+def best_iteration(folder: Path) -> int:
+    """Returns the iteration of the checkpoint with the best return, the newest such."""
+
+    def rank(iteration: int) -> tuple[float, int]:
+        try:
+            score = _read_meta(path_of(folder, iteration))["episode_return"]
+        except (OSError, ValueError, KeyError):  # damaged
+            score = None
+        return -math.inf if score is None else score, iteration
+
+    return max(iterations(folder), key=rank)
+
+
+def find_nonfinite(train: TrainState) -> str | None:
+    """Returns the path of a learned array that is not finite, if there is one."""
+    return next((path for path, x in _leaves(train) if not _is_finite(x)), None)
+
+
+def set_aside(folder: Path, after: int) -> list[Path]:
+    """Moves checkpoints newer than an iteration away, so that a run can go on there.
+
+    Returns:
+      Where they are now.
+    """
+    moved = []
+    for iteration in iterations(folder):
+        if iteration > after:
+            target, count = folder / SET_ASIDE / str(iteration), 1
+            while target.exists():
+                count += 1
+                target = target.with_name(f"{iteration}_{count}")
+            target.parent.mkdir(exist_ok=True)
+            moved.append(path_of(folder, iteration).rename(target))
+    return moved
 
 
 def _items(run: RunState) -> dict[str, Any]:
@@ -104,35 +151,33 @@ def _items(run: RunState) -> dict[str, Any]:
     return {"train": run.train, "run": rest}
 
 
+def _prune(folder: Path, keep: int) -> None:
+    """Deletes all but the newest and the best; half deleted is not a checkpoint."""
+    known = iterations(folder)
+    for iteration in set(known[:-keep]) - {best_iteration(folder)}:
+        path = path_of(folder, iteration)
+        shutil.rmtree(path.rename(path.with_name(f".{iteration}.deleted")))
+
+
 def _restore(folder: Path, templates: dict[str, Any], which: str) -> Restored:
     """Reads the wanted checkpoint, or the newest before it that is whole."""
     skipped: list[str] = []
     for iteration in _candidates(folder, which):
+        path = path_of(folder, iteration)
         try:
-            meta = _read_meta(folder, iteration)
-        except Exception:
-            skipped.append(_damaged(folder, iteration, "its description is missing"))
-            continue
-        _check_fit(folder, iteration, templates, meta)
-        try:
-            state = _read_items(folder, iteration, templates)
-        except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            skipped.append(_damaged(folder, iteration, reason[-1]))
-            continue
-        changed = [
-            path
-            for name, item in state.items()
-            for path, entry in _manifest(item).items()
-            if entry != meta["arrays"][name][path]
-        ]
-        if changed:
-            skipped.append(_damaged(folder, iteration, f"{changed[0]} was altered"))
+            _verify(path)
+            meta = _read_meta(path)
+            _check_fit(path, templates, meta)
+            state = {
+                name: _read_arrays(path / name, t) for name, t in templates.items()
+            }
+        except _Damaged as damage:
+            skipped.append(f"The checkpoint {path} is damaged: {damage}.")
             continue
         return Restored(state, meta, iteration, skipped)
     raise ValueError(
-        " ".join(skipped) + f" {folder / FOLDER} holds no checkpoint that can be read: "
-        "give another run with --checkpoint, or train anew"
+        " ".join([*skipped, f"{folder / FOLDER} holds no checkpoint that can be read"])
+        + ": give another run with --checkpoint, or train anew"
     )
 
 
@@ -142,104 +187,105 @@ def _candidates(folder: Path, which: str) -> list[int]:
     if which == "latest" or not known:
         return known[::-1]
     if which == "best":
-        with _manager(folder) as manager:
-            best = manager.best_step()
-        wanted = known[-1] if best is None else best
+        wanted = best_iteration(folder)
     elif which.isdigit() and int(which) in known:
         wanted = int(which)
     else:
         raise ValueError(
-            f"{folder / FOLDER} has no checkpoint {which!r}: give latest, best or one of "
-            f"{', '.join(map(str, known))}"
+            f"{folder / FOLDER} has no checkpoint {which!r}: give latest, best or one "
+            f"of {', '.join(map(str, known))}"
         )
     return [iteration for iteration in known[::-1] if iteration <= wanted]
 
 
-def _damaged(folder: Path, iteration: int, reason: str) -> str:
-    return f"The checkpoint {folder / FOLDER / str(iteration)} is damaged ({reason})."
+class _Damaged(Exception):
+    """A checkpoint is not what was written; the message says where."""
 
 
-def _check_fit(
-    folder: Path, iteration: int, templates: dict[str, Any], meta: dict[str, Any]
-) -> None:
+def _verify(path: Path) -> None:
+    """Raises _Damaged unless all files are as they were written."""
+    try:
+        lines = (path / SUMS).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise _Damaged(f"{SUMS} cannot be read") from None
+    sums = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
+    found = _digests(path)
+    for name in sorted(sums.keys() | found.keys() | {META}):
+        if name not in found:
+            raise _Damaged(f"{name} is missing")
+        if sums.get(name) != found[name]:
+            raise _Damaged(f"{name} was altered")
+
+
+def _check_fit(path: Path, templates: dict[str, Any], meta: dict[str, Any]) -> None:
     """Raises ValueError if a checkpoint is of another network or another task."""
     for name, template in templates.items():
         saved = meta["arrays"][name]
-        wanted = {path: _shape(x) for path, x in _leaves(template)}
-        for path in sorted(saved.keys() | wanted.keys()):
-            there, here = saved.get(path, ["nothing"])[0], wanted.get(path, "nothing")
+        wanted = {array: _shape(x) for array, x in _leaves(template)}
+        for array in wanted | saved:
+            there, here = saved.get(array, "nothing"), wanted.get(array, "nothing")
             if there != here:
                 raise ValueError(
-                    f"the checkpoint {folder / FOLDER / str(iteration)} does not fit: "
-                    f"{path} is {there} there and {here} here; use the configuration "
-                    "that it was trained with"
+                    f"the checkpoint {path} does not fit: {array} is {there} there and "
+                    f"{here} here; use the configuration that it was trained with"
                 )
 
 
-def _read_meta(folder: Path, iteration: int) -> dict[str, Any]:
+def _read_meta(path: Path) -> dict[str, Any]:
+    return json.loads((path / META).read_text())
+
+
+def _write_arrays(path: Path, item: Any) -> None:
     import orbax.checkpoint as ocp
 
-    with _manager(folder) as manager:
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        meta = manager.restore(iteration, args=args)["meta"]
-    assert "arrays" in meta
-    return meta
+    with _checkpointer() as checkpointer:
+        checkpointer.save(path.absolute(), args=ocp.args.StandardSave(item))
 
 
-def _read_items(folder: Path, iteration: int, templates: dict[str, Any]) -> Any:
+def _read_arrays(path: Path, template: Any) -> Any:
     import orbax.checkpoint as ocp
 
-    with _manager(folder) as manager:
-        restored = manager.restore(
-            iteration,
-            args=ocp.args.Composite(
-                **{name: ocp.args.StandardRestore(t) for name, t in templates.items()}
-            ),
-        )
-    return {name: restored[name] for name in templates}
+    try:
+        with _checkpointer() as checkpointer:
+            return checkpointer.restore(
+                path.absolute(), args=ocp.args.StandardRestore(template)
+            )
+    except Exception as error:  # orbax documents none
+        raise _Damaged(" ".join(str(error).split())[:200]) from error
 
 
-def _manager(folder: Path, keep: int | None = None) -> Any:
+def _checkpointer() -> Any:
     import orbax.checkpoint as ocp
-    from orbax.checkpoint import checkpoint_managers as policies
 
     logging.getLogger("absl").setLevel(logging.ERROR)
-    score: Callable[[Any], float] = lambda metrics: metrics["episode_return"]
-    preserve = policies.AnyPreservationPolicy(
-        [policies.LatestN(keep), policies.BestN(get_metric_fn=score, n=1)]
-    )
-    options = ocp.CheckpointManagerOptions(
-        best_fn=score,
-        preservation_policy=preserve,
-        enable_async_checkpointing=False,
-        cleanup_tmp_directories=keep is not None,
-        read_only=keep is None,
-    )
-    return ocp.CheckpointManager((folder / FOLDER).absolute(), options=options)
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """Returns {name: SHA-256} of a checkpoint's files, not of the sums themselves.
+
+    Hidden files are not ours: file managers leave them behind.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.name != SUMS and not file.name.startswith(".")
+    }
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in flat]
-
-
-def _manifest(tree: Any) -> dict[str, list[str]]:
-    """Returns {path: [shape and type, digest]} of every array."""
-    return {
-        path: [_shape(x), hashlib.sha256(_data(x).tobytes()).hexdigest()]
-        for path, x in _leaves(tree)
-    }
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in flat
+    ]
 
 
 def _shape(x: Any) -> str:
     return f"{x.dtype}{list(x.shape)}"
 
 
-def _data(x: jax.Array) -> np.ndarray:
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-        x = jax.random.key_data(x)
-    return np.asarray(x)
-
-
 def _is_finite(x: jax.Array) -> bool:
-    return bool(np.isfinite(_data(x)).all())
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return True
+    return bool(np.isfinite(np.asarray(x)).all())

@@ -4,17 +4,19 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ppo_jax import checkpoint, config
-from ppo_jax.config import Config, find_path
-from ppo_jax.options import nearest
+from ppo_jax.config import Config, find_path, short_name
+from ppo_jax.options import closest
 
 LOG_ROOT = Path("logs") / "ppo_jax"
 CONFIG_FILE = Path("params") / "agent.yaml"
 USAGE_ERROR = 2
+NAME_WIDTH = 30  # of the left column of the help
 
 
 class Flag(NamedTuple):
@@ -36,88 +38,126 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Runs a script; a user's mistake ends in one sentence and exit code 2."""
     try:
         sys.exit(main() or 0)
-    except (ValueError, ImportError) as error:
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (ValueError, ImportError, OSError) as error:
         if os.environ.get("PPO_JAX_TRACEBACK"):
             raise
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        complain(" ".join(str(error).split()))
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
-        print("stopped at once; nothing was saved after the last checkpoint")
+        complain("stopped at once; what was saved last is the newest checkpoint")
         sys.exit(130)
 
 
-def parse(argv: Sequence[str], flags: Sequence[Flag]) -> Arguments:
-    """Reads flags and configuration fields.
+def complain(sentence: str) -> None:
+    """Prints a sentence to stderr, with the script's name before it."""
+    print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr, flush=True)
+
+
+def parse(argv: Sequence[str], flags: Sequence[Flag], fields: bool = True) -> Arguments:
+    """Reads flags and, unless `fields` is False, configuration fields.
 
     A field is given as `--gamma 0.98`, `--gamma=0.98`, `gamma=0.98` or with its path,
     `agent.algorithm.gamma=0.98`. Dashes and underscores are the same.
 
     Raises:
-      ValueError: an unknown name or a missing value; names the nearest.
+      ValueError: an unknown name, a missing value, or two values of one option.
     """
     known = {flag.name: flag for flag in flags}
     given: dict[str, str | bool] = {}
-    overrides: dict[str, str] = {}
-    rest = list(argv)
+    rest = ["--help" if word == "-h" else word for word in argv]
     while rest:
         word = rest.pop(0)
-        if not word.startswith("--") and "=" not in word:
+        if not word.startswith("--") and ("=" not in word or word.startswith("-")):
             raise ValueError(
-                f"{word!r} is not understood: options look like --task NAME or gamma=0.98"
+                f"{word!r} is not understood: give options like --task NAME or "
+                "gamma=0.98"
             )
         name, equals, value = word.removeprefix("--").partition("=")
-        name = name.replace("-", "_")
+        name = _full_name(name.replace("-", "_"), known, fields)
         flag = known.get(name)
         if flag and flag.metavar is None:
             if equals:
                 raise ValueError(f"--{name} takes no value: leave ={value} away")
             given[name] = True
             continue
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise ValueError(f"--{name} {_expects(name, flag)}")
+        if not equals and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
-        if flag:
-            given[name] = value
-        else:
-            overrides[_field(name, known)] = value
-    return Arguments(given, overrides)
+        if not value:
+            option = f"--{short_name(name)}"
+            example = flag.metavar if flag else "VALUE"
+            raise ValueError(f"{option} needs a value: give {option} {example}")
+        if given.get(name, value) != value:
+            raise ValueError(
+                f"{short_name(name)} is given twice, as {given[name]} and as {value}: "
+                "leave one away"
+            )
+        given[name] = value
+    return Arguments(
+        flags={name: value for name, value in given.items() if name in known},
+        overrides={n: str(value) for n, value in given.items() if n not in known},
+    )
 
 
-def print_help(title: str, examples: Mapping[str, str], flags: Sequence[Flag]) -> None:
-    """Prints what the script does, how it is called, and every field it can set."""
+def refuse_others(arguments: Arguments, mode: str, allowed: Collection[str]) -> None:
+    """Raises ValueError if something is given that a mode of a script does not use."""
+    for name in (*arguments.flags, *arguments.overrides):
+        if name not in allowed:
+            raise ValueError(f"{mode} has no use for {short_name(name)}: leave it away")
+
+
+def field_flag(path: str, metavar: str) -> Flag:
+    """Returns a flag that sets a configuration field, with the field's own help."""
+    field = dict(config.fields_of(Config()))[path]
+    return Flag(path, metavar, field.metadata["help"])
+
+
+def print_help(
+    title: str,
+    examples: Mapping[str, str],
+    flags: Sequence[Flag],
+    defaults: Config | None = None,
+) -> None:
+    """Prints what a script does, how it is called, and what can be set.
+
+    Args:
+      title: one line.
+      examples: {command: meaning}.
+      flags: of the script.
+      defaults: lists the fields of a configuration with these values; None: none.
+    """
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{title}[/bold]\n")
+    console = Console(highlight=False, soft_wrap=True)
+    width = min(console.width, 100)
+    console.print(title, style="bold")
+    _print_section(console, "examples")
     for command, meaning in examples.items():
-        console.print(f"  [cyan]{command}[/cyan]", soft_wrap=True)
-        console.print(f"      [dim]{meaning}[/dim]")
-    table = Table(title="flags", title_justify="left", box=None, show_header=False)
+        console.print(f"  {command}", style="cyan", markup=False)
+        console.print(f"      {meaning}", style="dim", markup=False)
+    values = config.flatten(defaults) if defaults else {}
+    values = {path: _plain(value) for path, value in values.items()}
+    _print_section(console, "options")
     for flag in flags:
-        name = f"--{flag.name}" + (f" {flag.metavar}" if flag.metavar else "")
-        table.add_row(f"[green]{name}[/green]", flag.help.replace("[", r"\["))
-    console.print()
-    console.print(table)
-    table = Table(
-        title="configuration fields: --gamma 0.98, gamma=0.98, algorithm.gamma=0.98",
-        title_justify="left",
-        box=None,
-    )
-    for header in ("field", "default", "meaning"):
-        table.add_column(header, justify="left", style="green" if header == "field" else "")
-    defaults = config.to_dict(Config())
-    for path, field in config.fields_of(Config):
-        value = defaults
-        for part in path.split("."):
-            value = value[part] if value is not None else None
-        table.add_row(path, str(value).replace("[", r"\["), field.metadata["help"])
-    console.print()
-    console.print(table)
-    console.print(
-        "\n[dim]Defaults are those without a task; each task's own are in configs/.[/dim]"
-    )
+        value = f" ({values[flag.name]})" if values.get(flag.name) else ""
+        left = f"--{flag.name} {flag.metavar or ''}".strip()
+        _print_row(console, width, left, flag.help + value)
+    if defaults is None:
+        return
+    _print_section(console, f"configuration of {defaults.task}")
+    console.print("  set one as gamma=0.98, --gamma 0.98 or algorithm.gamma=0.98")
+    names, group = {flag.name for flag in flags}, ""
+    for path, field in config.fields_of(defaults):
+        if path in names:
+            continue
+        parent = path.partition(".")[0] if "." in path else "run"
+        if parent != group:
+            console.print(f"\n  [bold]{parent}[/bold]")
+            group = parent
+        left = f"{short_name(path)}={values[path]}"
+        _print_row(console, width, left, field.metadata["help"])
 
 
 def use_compilation_cache() -> None:
@@ -126,7 +166,7 @@ def use_compilation_cache() -> None:
 
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None:
-        cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = str(Path(cache) / "ppo_jax" / "xla")
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -138,11 +178,7 @@ def new_run_folder(cfg: Config) -> Path:
     parent = LOG_ROOT / experiment_of(cfg)
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     name = f"{stamp}_{cfg.run_name}" if cfg.run_name else stamp
-    folder, count = parent / name, 1
-    while folder.exists():
-        count += 1
-        folder = parent / f"{name}_{count}"
-    folder.mkdir(parents=True)
+    folder = _make_new(parent / name)
     config.save(cfg, folder / CONFIG_FILE)
     manifest = {
         "version": 1,
@@ -178,24 +214,29 @@ def find_run(selector: str | None, experiment: str) -> tuple[Path, str]:
             if checkpoint.iterations(folder):
                 return folder, selector or "latest"
         raise ValueError(
-            f"{parent} holds no run with a checkpoint: train first "
-            f"(train.py --task ...), or give --checkpoint PATH"
+            f"{parent} holds no run with a checkpoint: train first, "
+            "or give --checkpoint PATH"
         )
-    path = Path(selector)
-    if not path.exists():
-        raise ValueError(f"--checkpoint {selector}: there is no such file or folder")
-    which = "latest"
+    path, which = Path(selector), "latest"
     if path.name.isdigit() and path.parent.name == checkpoint.FOLDER:
         path, which = path.parent.parent, path.name
     elif path.name == checkpoint.FOLDER:
         path = path.parent
+    if not path.exists():
+        raise ValueError(
+            f"--checkpoint {selector}: there is no such file or folder; give a run's "
+            f"folder, such as {LOG_ROOT / experiment}/DATE, latest or best"
+        )
     if not (path / CONFIG_FILE).is_file():
         raise ValueError(
-            f"--checkpoint {selector} is not a run: it must be a run's folder, or a "
+            f"--checkpoint {selector} is not a run: give a run's folder, or a "
             "checkpoint in it such as RUN/checkpoints/150"
         )
     if not checkpoint.iterations(path):
-        raise ValueError(f"the run {path} has no finished checkpoint: train anew")
+        raise ValueError(
+            f"--checkpoint {selector}: the run has no finished checkpoint; give "
+            "another run, or train anew"
+        )
     return path, which
 
 
@@ -204,21 +245,64 @@ def load_config(folder: Path) -> Config:
     return config.load(folder / CONFIG_FILE)
 
 
-def _expects(name: str, flag: Flag | None) -> str:
-    if flag:
-        return f"needs a value: {flag.help}"
-    return f"needs a value, such as --{find_path(name).split('.')[-1]} VALUE"
+def _make_new(folder: Path) -> Path:
+    """Makes a folder that was not there before: two runs may start in one second."""
+    candidate, count = folder, 1
+    while True:
+        try:
+            candidate.mkdir(parents=True)
+            return candidate
+        except FileExistsError:
+            count += 1
+            candidate = folder.with_name(f"{folder.name}_{count}")
 
 
-def _field(name: str, flags: Mapping[str, Flag]) -> str:
-    try:
-        return find_path(name)
-    except ValueError as error:
-        if "no option" not in str(error):
-            raise
-        leaves = {path.split(".")[-1] for path, _ in config.fields_of(Config)}
-        hint = nearest(name, leaves | flags.keys())
-        raise ValueError(f"there is no option {name!r}: {hint}") from None
+def _full_name(name: str, flags: Collection[str], fields: bool) -> str:
+    """Returns the name of a flag, or the path of a configuration field."""
+    if name in flags:
+        return name
+    known = set(flags)
+    if fields:
+        try:
+            return find_path(name)
+        except ValueError as error:
+            if "ambiguous" in str(error):
+                raise
+        paths = {path for path, _ in config.fields_of(Config())}
+        known |= {*paths, *map(short_name, paths)}
+    match = closest(name, known)
+    hint = f"did you mean {match!r}?" if match else "all are in --help"
+    raise ValueError(f"there is no option {name!r}: {hint}")
+
+
+def _plain(value: Any) -> str:
+    """Returns a value as it can be typed, without spaces."""
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_plain, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return (
+        str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    )
+
+
+def _print_section(console: Any, title: str) -> None:
+    console.print(f"\n{title}", style="bold", markup=False)
+
+
+def _print_row(console: Any, width: int, left: str, right: str) -> None:
+    """Prints a name and its meaning side by side, or below each other if it is long."""
+    from rich.text import Text
+
+    indent = 4 + NAME_WIDTH
+    lines = textwrap.wrap(right, max(width - indent, 20))
+    if len(left) > NAME_WIDTH:
+        console.print(Text(f"  {left}", "green"))
+    else:
+        padded = Text(f"  {left:<{NAME_WIDTH}}  ", "green")
+        console.print(padded + Text(lines.pop(0), "default"))
+    for line in lines:
+        console.print(Text(" " * indent + line))
 
 
 def _versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The configuration of a run: a tree of frozen dataclasses, loaded and overridden strictly.
+"""The configuration of a run: frozen dataclasses, loaded and overridden strictly.
 
 The tree and its names are those of Isaac Lab's rsl_rl runner, so that what a user
 knows from there (`algorithm.gamma`, `actor.hidden_dims`) means the same here.
@@ -6,6 +6,9 @@ knows from there (`algorithm.gamma`, `actor.hidden_dims`) means the same here.
 
 import ast
 import dataclasses
+import functools
+import os
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from ppo_jax.options import (
     one_of,
     option,
     positive,
+    seed_number,
 )
 from ppo_jax.ppo import PPOConfig
 from ppo_jax.types import Hyperparams
@@ -30,13 +34,17 @@ from ppo_jax.types import Hyperparams
 class AlgorithmConfig(PPOConfig):
     """PPO with numbers: the static part and a starting value of each dynamic scalar."""
 
-    learning_rate: float = option(1e-3, "learning rate; the first, if adaptive", positive)
+    learning_rate: float = option(
+        1e-3, "learning rate; the first, if adaptive", positive
+    )
     gamma: float = option(0.99, "discount per step", fraction)
     lam: float = option(0.95, "GAE: 0 one-step, 1 Monte Carlo", fraction)
     clip_param: float = option(0.2, "clips the ratio and the change of value", positive)
     value_loss_coef: float = option(1.0, "weight of the value loss", not_negative)
     entropy_coef: float = option(0.01, "weight of the entropy bonus", not_negative)
-    max_grad_norm: float = option(1.0, "norm of actor's and critic's gradient", positive)
+    max_grad_norm: float = option(
+        1.0, "norm of actor's and critic's gradient", positive
+    )
     desired_kl: float | None = option(
         0.01, "KL per minibatch that the rate follows; none: a fixed rate", positive
     )
@@ -48,27 +56,47 @@ class AlgorithmConfig(PPOConfig):
             object.__setattr__(self, "schedule", "fixed")
 
 
+MAX_INT32 = 2**31 - 1
+
+
+def _folder_name(value: str) -> str | None:
+    allowed = re.fullmatch(r"(\w[\w.,+=@ -]*)?", value)
+    return None if allowed else "a name for a folder: letters, digits, - and _"
+
+
 @dataclass(frozen=True)
 class Config:
     """A training run."""
 
     task: str = option("Cartpole", "task, see --list")
     num_envs: int = option(1024, "environments stepped together", positive)
-    seed: int = option(42, "seed of everything random", not_negative)
-    num_steps_per_env: int = option(24, "steps of each environment per iteration", positive)
-    max_iterations: int = option(1500, "iterations of this run", positive)
+    seed: int = option(42, "seed of everything random", seed_number)
+    num_steps_per_env: int = option(
+        24, "steps of each environment per iteration", positive
+    )
+    max_iterations: int = option(
+        1500, "iterations, counted from the start of the run", positive
+    )
     save_interval: int = option(50, "iterations between checkpoints", positive)
-    keep_checkpoints: int = option(3, "newest checkpoints kept, beside the best", positive)
-    experiment_name: str = option("", "folder of the runs; the task's name if empty")
-    run_name: str = option("", "suffix of the run's folder")
-    logger: str = option("tensorboard", "where curves go", one_of("tensorboard", "none"))
+    keep_checkpoints: int = option(
+        3, "newest checkpoints kept, beside the best", positive
+    )
+    experiment_name: str = option(
+        "", "folder of the runs; the task's name if empty", _folder_name
+    )
+    run_name: str = option("", "suffix of the run's folder", _folder_name)
+    logger: str = option(
+        "tensorboard", "where curves go", one_of("tensorboard", "none")
+    )
     init_at_random_ep_len: bool = option(
         True, "start each environment at a random point of its time limit"
     )
     clip_actions: float | None = option(
         None, "the environment sees actions clipped to +- this", positive
     )
-    check_for_nan: bool = option(True, "stop when observations or rewards are not finite")
+    check_for_nan: bool = option(
+        True, "stop when observations or rewards are not finite"
+    )
     solved_return: float | None = option(
         None, "mean return of 100 episodes that counts as solved"
     )
@@ -82,9 +110,19 @@ class Config:
     algorithm: AlgorithmConfig = option(AlgorithmConfig(), "PPO")
 
     def __post_init__(self) -> None:
-        """Checks every field, and that a rollout can be cut into minibatches."""
+        """Checks every field, and what two of them must be to each other."""
         check_options(self)
+        if self.critic.distribution_cfg is not None:
+            raise ValueError(
+                "critic.distribution_cfg is set, but a value is no distribution: "
+                "give critic.distribution_cfg = none"
+            )
         samples = self.num_envs * self.num_steps_per_env
+        if samples > MAX_INT32:
+            raise ValueError(
+                f"num_envs * num_steps_per_env = {samples} samples are too many: "
+                f"give at most {MAX_INT32}"
+            )
         if samples < 2 * self.algorithm.num_mini_batches:
             raise ValueError(
                 f"num_envs * num_steps_per_env = {samples} samples are too few for "
@@ -123,11 +161,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def save(config: Config, path: Path) -> None:
-    """Writes the configuration as YAML."""
+    """Writes the configuration as YAML, whole or not at all."""
     import yaml
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    os.replace(temporary, path)
 
 
 def load(path: Path) -> Config:
@@ -140,11 +180,15 @@ def load(path: Path) -> Config:
 
     try:
         data = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the configuration {path}: {error}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot read the configuration {path}: {reason}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no configuration: it must be a YAML mapping")
-    return from_dict(data)
+    try:
+        return from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def override(config: Config, assignments: Mapping[str, Any]) -> Config:
@@ -152,9 +196,9 @@ def override(config: Config, assignments: Mapping[str, Any]) -> Config:
 
     Args:
       config: to start from.
-      assignments: {name: value}. A name is a path ("algorithm.gamma") or, where only
-        one field is called so, its last part ("gamma"); "agent." in front is ignored.
-        A value that is text is read as a Python literal, true, false or none.
+      assignments: {name: value}. A name is a path ("algorithm.gamma") or any ending
+        of one that no other field has ("gamma"); "agent." in front is ignored. A
+        value that is text is read as a Python literal, true, false or none.
 
     Raises:
       ValueError: an unknown or ambiguous name, or a bad value.
@@ -172,32 +216,52 @@ def override(config: Config, assignments: Mapping[str, Any]) -> Config:
 
 
 def find_path(name: str) -> str:
-    """Returns the full path of a field from its path or its unique last part.
+    """Returns the full path of a field from its path or from an ending of it.
 
     Raises:
       ValueError: no field is called so, or several are; names the nearest or all.
     """
     wanted = name.removeprefix("agent.")
-    paths = dict(fields_of(Config))
+    paths = [path for path, _ in fields_of(Config())]
     if wanted in paths:
         return wanted
-    matches = [path for path in paths if path.split(".")[-1] == wanted]
+    matches = [path for path in paths if path.endswith(f".{wanted}")]
     if len(matches) == 1:
         return matches[0]
     if matches:
         raise ValueError(f"{name!r} is ambiguous: say {' or '.join(sorted(matches))}")
-    known = set(paths) | {path.split(".")[-1] for path in paths}
+    known = {*paths, *(path.split(".")[-1] for path in paths)}
     raise ValueError(f"there is no option {name!r}: {nearest(wanted, known)}")
 
 
-def fields_of(cls: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
-    """Yields the path and the field of every leaf of a configuration class."""
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        nested = _dataclass_in(hints[field.name])
-        if nested:
-            yield from fields_of(nested, f"{prefix}{field.name}.")
-        else:
+def short_name(path: str) -> str:
+    """Returns the shortest ending of a field's path that no other field has."""
+    paths = [path for path, _ in fields_of(Config())]
+    parts = path.split(".")
+    for count in range(1, len(parts)):
+        ending = ".".join(parts[-count:])
+        if ending not in paths and sum(p.endswith(f".{ending}") for p in paths) == 1:
+            return ending
+    return path
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Returns {path: value} of every field, ready for `override`."""
+    paths = [path for path, _ in fields_of(config)]
+    return {path: functools.reduce(getattr, path.split("."), config) for path in paths}
+
+
+def fields_of(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yields the path and the field of every value in a configuration.
+
+    A group that is not there, as the critic's distribution, has no fields.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from fields_of(value, f"{prefix}{field.name}.")
+        elif not _dataclass_in(hints[field.name]):
             yield prefix + field.name, field
 
 
@@ -211,7 +275,8 @@ def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
     values = {}
     for name, value in data.items():
         if name not in names:
-            raise ValueError(f"there is no option {prefix + name!r}: {nearest(name, names)}")
+            hint = nearest(name, names)
+            raise ValueError(f"there is no option '{prefix}{name}': {hint}")
         nested = _dataclass_in(hints[name])
         if nested and isinstance(value, Mapping):
             value = _build(nested, value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a live panel, or plain lines where there is no terminal."""
+"""What a run shows: a live panel, or plain lines where there is no terminal."""
 
 import datetime
 import math
@@ -24,27 +24,25 @@ def open_display() -> Display:
     """Returns a live panel on a terminal, and plain lines elsewhere."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(highlight=False)
     return _live_panel(console) if console.is_terminal else _plain_lines()
 
 
-def describe(progress: Progress) -> list[tuple[str, str]]:
-    """Returns what is shown of an iteration, as (name, value)."""
+def describe(progress: Progress) -> dict[str, str]:
+    """Returns what is shown of an iteration: {name: value}, the same everywhere."""
     s = progress.scalars
-    remaining = progress.max_iterations - progress.iteration
-    eta = datetime.timedelta(seconds=round(remaining * s["iteration_time"]))
-    return [
-        ("iteration", f"{progress.iteration}/{progress.max_iterations}"),
-        ("steps/s", f"{s['steps_per_second']:,.0f}"),
-        ("return", _number(s["episode_return"], ".2f")),
-        ("length", _number(s["episode_length"], ".1f")),
-        ("value", _number(s.get("value_loss"), ".3g")),
-        ("surrogate", _number(s.get("surrogate_loss"), ".3g")),
-        ("entropy", _number(s.get("entropy"), ".3g")),
-        ("kl", _number(s.get("kl"), ".3g")),
-        ("lr", _number(s.get("learning_rate"), ".2e")),
-        ("eta", str(eta)),
-    ]
+    return {
+        "iteration": f"{progress.iteration}/{progress.max_iterations}",
+        "steps/s": f"{s['steps_per_second']:,.0f}",
+        "return": _number(s.get("episode_return"), ".2f"),
+        "length": _number(s.get("episode_length"), ".1f"),
+        "value loss": _number(s.get("value_loss"), ".3g"),
+        "surrogate": _number(s.get("surrogate_loss"), ".3g"),
+        "entropy": _number(s.get("entropy"), ".3g"),
+        "kl": _number(s.get("kl"), ".3g"),
+        "lr": _number(s.get("learning_rate"), ".2e"),
+        "eta": str(datetime.timedelta(seconds=round(progress.seconds_left))),
+    }
 
 
 def _number(value: float | None, style: str) -> str:
@@ -60,48 +58,60 @@ def _plain_lines() -> Display:
         if time.monotonic() - last_line < SECONDS_BETWEEN_LINES and not is_last:
             return
         last_line = time.monotonic()
-        print("  ".join(f"{name} {x}" for name, x in describe(progress)), flush=True)
+        cells = [f"{name} {value}" for name, value in describe(progress).items()]
+        print("  ".join(cells), flush=True)
 
     return Display(nullcontext(), lambda text: print(text, flush=True), show)
 
 
 def _live_panel(console: Any) -> Display:
     from rich.live import Live
+
+    live = Live(console=console, refresh_per_second=8)
+
+    def note(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    return Display(live, note, lambda progress: live.update(_panel(progress)))
+
+
+def _panel(progress: Progress) -> Any:
+    from rich import box
+    from rich.console import Group
     from rich.panel import Panel
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    live = Live(console=console, refresh_per_second=8, transient=False)
+    cells = describe(progress)
+    iteration, eta = cells.pop("iteration"), cells.pop("eta")
+    bar = Table.grid(padding=(0, 1))
+    filled = ProgressBar(progress.max_iterations, progress.iteration, width=40)
+    bar.add_row(filled, f"[bold]{iteration}[/bold]", f"[dim]eta {eta}[/dim]")
 
-    def show(progress: Progress) -> None:
-        table = Table.grid(padding=(0, 2))
-        names_and_values = describe(progress)
-        rows = [
-            ("env steps", f"{progress.env_steps:,}"),
-            *names_and_values[1:-1],
-            *(
-                (name.removeprefix("log/"), _number(value, ".3g"))
-                for name, value in progress.scalars.items()
-                if name.startswith("log/")
-            ),
-        ]
-        half = (len(rows) + 1) // 2
-        for left, right in zip(rows[:half], [*rows[half:], ("", "")], strict=False):
-            table.add_row(*_cells(left), *_cells(right))
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(
-            ProgressBar(progress.max_iterations, progress.iteration, width=40),
-            names_and_values[0][1],
-            f"[dim]eta {names_and_values[-1][1]}[/dim]",
-        )
-        content = Table.grid()
-        content.add_row(bar)
-        content.add_row(table)
-        live.update(Panel(content, title="training", expand=False))
-
-    return Display(live, lambda text: live.console.print(text), show)
+    cells = {"env steps": f"{progress.env_steps:,}"} | cells
+    reported = {
+        name.removeprefix("log/"): _number(value, ".3g")
+        for name, value in progress.scalars.items()
+        if name.startswith("log/")
+    }
+    columns = [_column(part) for part in (*_halves(cells), reported) if part]
+    table = Table.grid(padding=(0, 3))
+    table.add_row(*columns)
+    return Panel(Group(bar, "", table), box=box.ROUNDED, expand=False)
 
 
-def _cells(name_and_value: tuple[str, str]) -> tuple[str, str]:
-    name, value = name_and_value
-    return f"[dim]{name}[/dim]", f"[bold]{value}[/bold]"
+def _halves(cells: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    rows, half = list(cells.items()), (len(cells) + 1) // 2
+    return dict(rows[:half]), dict(rows[half:])
+
+
+def _column(cells: dict[str, str]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(justify="right", style="bold", min_width=9)  # stands still
+    for name, value in cells.items():
+        table.add_row(Text(name), Text(value))
+    return table

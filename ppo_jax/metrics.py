@@ -6,10 +6,12 @@ written after the checkpoint is cut off first, so that no curve has a gap or a d
 
 import csv
 import math
+import socket
 import struct
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # metric: rsl_rl's tag, or one in its manner where rsl_rl has none
 TAGS = {
@@ -29,8 +31,9 @@ TAGS = {
     "steps_per_second": "Perf/total_fps",
     "iteration_time": "Perf/iteration_time",
 }
-OVER_TIME = ("episode_return", "episode_length")  # also drawn over seconds
+OVER_TIME = ("Train/mean_reward", "Train/mean_episode_length")  # also over seconds
 TABLE = "metrics.csv"
+EVENTS = "events.out.tfevents."  # what TensorBoard looks for
 
 Scalars = Mapping[str, float]  # {metric: value}; NaN means that there is none yet
 
@@ -39,12 +42,11 @@ class Writer(NamedTuple):
     """A place that curves are written to."""
 
     write: Callable[[int, Scalars, float], None]  # (iteration, scalars, seconds)
-    flush: Callable[[], None]
     close: Callable[[], None]
 
 
 def tag_of(metric: str) -> str:
-    """Returns the TensorBoard tag of a metric; what an environment logs keeps its own."""
+    """Returns the tag of a metric; what an environment logs keeps its own."""
     if metric.startswith("log/"):
         tag = metric.removeprefix("log/")
         return tag if "/" in tag else f"Episode/{tag}"
@@ -54,12 +56,16 @@ def tag_of(metric: str) -> str:
 def open_writer(folder: Path, logger: str, first_iteration: int = 0) -> Writer:
     """Opens the table and, for "tensorboard", an event file in a run's folder.
 
+    What is written is handed to the system at once: a killed process loses no line.
+
     Args:
       folder: of the run.
       logger: "tensorboard" or "none"; the table is always written.
       first_iteration: everything from here on that is already there is cut off.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob(f"{EVENTS}*")):
+        _truncate_events(path, first_iteration)
     writers = [_csv_writer(folder / TABLE, first_iteration)]
     if logger == "tensorboard":
         writers.append(_tensorboard_writer(folder, first_iteration))
@@ -68,11 +74,11 @@ def open_writer(folder: Path, logger: str, first_iteration: int = 0) -> Writer:
         for writer in writers:
             writer.write(iteration, scalars, seconds)
 
-    return Writer(
-        write,
-        flush=lambda: [writer.flush() for writer in writers] and None,
-        close=lambda: [writer.close() for writer in writers] and None,
-    )
+    def close() -> None:
+        for writer in writers:
+            writer.close()
+
+    return Writer(write, close)
 
 
 def read_table(folder: Path) -> dict[str, list[float]]:
@@ -95,12 +101,17 @@ def _csv_writer(path: Path, first_iteration: int) -> Writer:
             csv.writer(file).writerow(columns)
         cells = [row.get(name, math.nan) for name in columns]
         csv.writer(file).writerow("" if math.isnan(x) else x for x in cells)
+        file.flush()
 
-    return Writer(write, file.flush, file.close)
+    return Writer(write, file.close)
 
 
 def _truncate_table(path: Path, first_iteration: int) -> list[str] | None:
-    """Keeps the header and the rows before an iteration; returns the header's columns."""
+    """Keeps the header and the rows before an iteration; returns the header's columns.
+
+    A row that a dying process wrote in part is short, and goes as well: its first
+    cell may be a part of a number.
+    """
     if not path.exists():
         return None
     with path.open(newline="") as file:
@@ -108,40 +119,62 @@ def _truncate_table(path: Path, first_iteration: int) -> list[str] | None:
     if first_iteration == 0 or not rows:
         path.unlink()
         return None
-    kept = [row for row in rows[1:] if row and int(row[0]) < first_iteration]
+    header = rows[0]
+    whole = [row for row in rows[1:] if len(row) == len(header)]
+    kept = [row for row in whole if int(row[0]) < first_iteration]
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([rows[0], *kept])
+        csv.writer(file).writerows([header, *kept])
     temporary.replace(path)
-    return rows[0]
+    return header
 
 
 def _tensorboard_writer(folder: Path, first_iteration: int) -> Writer:
-    from tensorboardX import SummaryWriter
+    """Writes an iteration's scalars as one event, and its curves over time as another.
 
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        _truncate_events(path, first_iteration)
-    writer = SummaryWriter(str(folder), flush_secs=10)
+    `tensorboardX.SummaryWriter` would queue them in another thread, where its flush
+    does not reach them: a checkpoint could be safe and the curve before it not.
+    """
+    from tensorboardX.proto.event_pb2 import Event  # type: ignore
+    from tensorboardX.proto.summary_pb2 import Summary  # type: ignore
+
+    now = time.time()
+    name = f"{EVENTS}{now:.0f}.{socket.gethostname()}.{first_iteration}"
+    file = (folder / name).open("ab", buffering=0)
+    file.write(_record(Event(wall_time=now, file_version="brain.Event:2")))
+
+    def event(step: int, values: Mapping[str, float]) -> bytes:
+        entries = [Summary.Value(tag=t, simple_value=x) for t, x in values.items()]
+        summary = Summary(value=entries)
+        return _record(Event(wall_time=time.time(), step=step, summary=summary))
 
     def write(iteration: int, scalars: Scalars, seconds: float) -> None:
-        present = {name: x for name, x in scalars.items() if not math.isnan(x)}
-        for name, value in present.items():
-            writer.add_scalar(tag_of(name), value, iteration)
-        for name in OVER_TIME:
-            if name in present:
-                writer.add_scalar(f"{tag_of(name)}/time", present[name], int(seconds))
+        values = {tag_of(m): x for m, x in scalars.items() if not math.isnan(x)}
+        over_time = {f"{tag}/time": values[tag] for tag in OVER_TIME if tag in values}
+        data = event(iteration, values)
+        file.write(data + event(int(seconds), over_time) if over_time else data)
 
-    return Writer(write, writer.flush, writer.close)
+    return Writer(write, file.close)
+
+
+def _record(event: Any) -> bytes:
+    """Returns length (8 bytes), its checksum (4), the event, its checksum (4)."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    data = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    check = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+    return length + check[0] + data + check[1]
 
 
 def _truncate_events(path: Path, first_iteration: int) -> None:
     """Cuts an event file at the first scalar of an iteration, or at a torn record.
 
     Events stand in order of writing; an iteration's curves over time come after its
-    others, so the first tag that counts iterations marks the place. A record is:
-    length (8 bytes), its checksum (4), the event, its checksum (4).
+    others, so the first tag that counts iterations marks the place.
     """
-    from tensorboardX.proto.event_pb2 import Event
+    from google.protobuf.message import DecodeError
+    from tensorboardX.proto.event_pb2 import Event  # type: ignore
 
     data, start = path.read_bytes(), 0
     while start + 12 <= len(data):
@@ -149,7 +182,10 @@ def _truncate_events(path: Path, first_iteration: int) -> None:
         end = start + 12 + length + 4
         if end > len(data):
             break
-        event = Event.FromString(data[start + 12 : end - 4])
+        try:
+            event = Event.FromString(data[start + 12 : end - 4])
+        except DecodeError:
+            break
         counts = [v for v in event.summary.value if not v.tag.endswith("/time")]
         if counts and event.step >= first_iteration:
             break

@@ -9,7 +9,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 Check = Callable[[Any], str | None]  # value -> what would be right, or None if it is
@@ -25,7 +25,9 @@ def option(default: Any, help: str, check: Check | None = None) -> Any:
     """
     metadata = {"help": help, "check": check}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+        return dataclasses.field(
+            default_factory=lambda: dict(default), metadata=metadata
+        )
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -40,8 +42,9 @@ def check_options(config: Any) -> None:
         value = getattr(config, field.name)
         try:
             value = convert(value, hints[field.name])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{field.name} = {value!r}: {error}") from None
+        except (TypeError, OverflowError):
+            right = type_name(hints[field.name])
+            raise ValueError(f"{field.name} = {value!r}: give {right}") from None
         check = field.metadata.get("check")
         fix = check(value) if check and value is not None else None
         if fix:
@@ -68,12 +71,15 @@ def convert(value: Any, hint: Any) -> Any:
         if len(value) == len(arguments):
             return tuple(map(convert, value, arguments))
     elif origin is dict and isinstance(value, dict):
-        return {convert(k, arguments[0]): convert(v, arguments[1]) for k, v in value.items()}
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return {
+            convert(k, arguments[0]): convert(v, arguments[1]) for k, v in value.items()
+        }
+    elif isinstance(value, bool):  # an int, to Python
+        if hint is bool:
+            return value
+    elif hint is float and isinstance(value, int | float):
         return float(value)
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif isinstance(hint, type) and hint not in (int, float) and isinstance(value, hint):
+    elif isinstance(hint, type) and isinstance(value, hint):
         return value
     raise TypeError(f"give {type_name(hint)}")
 
@@ -86,22 +92,34 @@ def type_name(hint: Any) -> str:
         return " or ".join([*named, "none"])
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            return f"a list, each {type_name(arguments[0])}, such as [256, 128]"
+            example = "['policy']" if arguments[0] is str else "[256, 128]"
+            return f"a list, each {type_name(arguments[0])}, such as {example}"
         return f"a list of {len(arguments)}, each {type_name(arguments[0])}"
     if origin is dict:
         return "a dictionary of lists, such as {'actor': ['policy']}"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if dataclasses.is_dataclass(hint):
+        names = ", ".join(field.name for field in dataclasses.fields(hint))
+        return f"a group of options: {names}"
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+    }
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: Any, known: Collection[str]) -> str:
     """Returns a hint: the nearest known name, or all of them when none is near."""
-    known = sorted(known)
+    match = closest(name, known)
+    return f"did you mean {match!r}?" if match else f"known: {', '.join(sorted(known))}"
+
+
+def closest(name: Any, known: Collection[str]) -> str | None:
+    """Returns the known name that is spelt most alike, or None if none is near."""
     lowered = {k.lower(): k for k in known}
-    match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    if match:
-        return f"did you mean {lowered[match[0]]!r}?"
-    return f"known: {', '.join(known)}"
+    match = difflib.get_close_matches(str(name).lower(), sorted(lowered), 1, cutoff=0.5)
+    return lowered[match[0]] if match else None
 
 
 def positive(value: float) -> str | None:
@@ -119,9 +137,9 @@ def fraction(value: float) -> str | None:
     return None if 0 <= value <= 1 else "a number from 0 to 1"
 
 
-def positive_items(value: Iterable[float]) -> str | None:
-    """Allows lists of numbers above 0."""
-    return None if all(item > 0 for item in value) else "numbers above 0"
+def seed_number(value: int) -> str | None:
+    """Allows what `jax.random.key` tells apart: 32 bits."""
+    return None if 0 <= value < 2**32 else f"a whole number from 0 to {2**32 - 1}"
 
 
 def rising_pair(value: tuple[float, float]) -> str | None:
@@ -135,6 +153,8 @@ def one_of(*allowed: str) -> Check:
     def check(value: str) -> str | None:
         if value in allowed:
             return None
-        return f"one of {', '.join(allowed)} ({nearest(value, allowed)})"
+        match = closest(value, allowed)
+        hint = f" (did you mean {match!r}?)" if match else ""
+        return f"one of {', '.join(allowed)}{hint}"
 
     return check

@@ -23,7 +23,9 @@ def save_learning_curve(folder: Path, title: str, goal: float | None = None) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    table = {name: np.array(column) for name, column in metrics.read_table(folder).items()}
+    table = {
+        name: np.array(column) for name, column in metrics.read_table(folder).items()
+    }
     iteration = table["iteration"]
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)

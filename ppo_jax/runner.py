@@ -9,6 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,8 +33,8 @@ class Trainer(NamedTuple):
     env: Env
     ppo: PPO
     hparams: Hyperparams  # of arrays: another value does not compile anew
-    init: Callable[[jax.Array], RunState]  # jitted, (key)
-    iterate: Callable[[RunState, Hyperparams], Any]  # jitted; the run is donated
+    init: jax.stages.Wrapped  # (key) -> RunState
+    iterate: jax.stages.Wrapped  # (run, hparams) -> (run, metrics); donates the run
 
 
 class Progress(NamedTuple):
@@ -43,6 +44,7 @@ class Progress(NamedTuple):
     max_iterations: int
     env_steps: int  # in total
     seconds: float  # of this process, in the loop
+    seconds_left: float  # if it goes on as it did
     scalars: dict[str, float]
 
 
@@ -51,22 +53,28 @@ class Outcome(NamedTuple):
 
     run: RunState
     folder: Path
-    progress: Progress | None  # None: there was nothing left to do
+    progress: Progress
     stopped_by: str | None  # name of a signal
-    solved_at: int | None  # iterations done when solved_return was first reached
-    compile_seconds: float
 
 
-class NotFinite(Exception):  # noqa: N818 - it is what it says
+# what an update reports: how a message names it
+_LEARNING = {
+    "surrogate_loss": "the surrogate loss",
+    "value_loss": "the value loss",
+    "entropy": "the entropy",
+    "kl": "the KL",
+    "loss": "the loss",
+    "grad_norm_actor": "the gradient of the actor",
+    "grad_norm_critic": "the gradient of the critic",
+}
+
+
+class NotFinite(Exception):
     """A NaN or inf turned up; the message says where, and what can be used."""
 
 
 def make_trainer(config: Config, env: Env) -> Trainer:
-    """Returns the algorithm for a configuration and its environments.
-
-    Raises:
-      ValueError: the configuration does not fit the environment.
-    """
+    """Returns the algorithm for a configuration and its environments."""
     network = actor_critic(
         env.action_space, config.actor, config.critic, config.obs_groups
     )
@@ -86,8 +94,21 @@ def make_trainer(config: Config, env: Env) -> Trainer:
 
 
 def abstract_run(trainer: Trainer) -> RunState:
-    """Returns the state of a run as shapes and types."""
+    """Returns the state of a run as shapes and types.
+
+    Raises:
+      ValueError: the configuration does not fit the environment.
+    """
     return jax.eval_shape(trainer.init, jax.random.key(trainer.config.seed))
+
+
+def lower(trainer: Trainer) -> jax.stages.Lowered:
+    """Returns one iteration, traced but not compiled; a second call costs nothing.
+
+    Raises:
+      ValueError: the configuration does not fit the environment.
+    """
+    return trainer.iterate.lower(abstract_run(trainer), trainer.hparams)
 
 
 def run_training(
@@ -95,74 +116,103 @@ def run_training(
     folder: Path,
     run: RunState | None = None,
     seconds_before: float = 0.0,
-    on_compiled: Callable[[float], None] = lambda seconds: None,
+    on_compiled: Callable[[], None] = lambda: None,
     on_iteration: Callable[[Progress], None] = lambda progress: None,
+    on_signal: Callable[[str], None] = lambda name: None,
 ) -> Outcome:
     """Trains until `max_iterations` are done, or until SIGINT or SIGTERM.
+
+    Curves and checkpoints in the folder that are newer than the run are of another
+    continuation: the curves are cut there, the checkpoints set aside.
 
     Args:
       trainer: from `make_trainer`.
       folder: of the run; checkpoints and curves go there.
-      run: to go on from; None starts with the configured seed.
+      run: to go on from, it is donated; None starts with the configured seed.
       seconds_before: that the run has taken already, for the curves over time.
-      on_compiled: called once with the seconds that compiling took.
+      on_compiled: called once, before the first iteration.
       on_iteration: called after every iteration.
+      on_signal: called with the signal's name after the iteration in which it came,
+        before the last checkpoint is written. A second signal acts as usual.
 
     Raises:
       NotFinite: a NaN or inf turned up in observations, rewards, losses or gradients.
+      ValueError: the run has done `max_iterations` already.
     """
     config = trainer.config
-    started = time.perf_counter()
-    if run is None:
-        run = trainer.init(jax.random.key(config.seed))
-    step = trainer.iterate.lower(run, trainer.hparams).compile()  # type: ignore[attr-defined]
-    compile_seconds = time.perf_counter() - started
-    on_compiled(compile_seconds)
-
-    first = int(run.train.iteration)
+    step, start = _compile(trainer, run)
+    on_compiled()
+    first, progress, stop = int(start.train.iteration), None, False
+    checkpoint.set_aside(folder, after=first)
     writer = metrics.open_writer(folder, config.logger, first)
-    steps_per_iteration = trainer.env.num_envs * config.num_steps_per_env
-    progress, solved_at, saved_at = None, None, first if first else -1
-
-    def save() -> None:
-        nonlocal saved_at
-        writer.flush()
-        assert progress is not None
-        seconds = seconds_before + progress.seconds
-        checkpoint.save(folder, run, _meta(progress, seconds), config.keep_checkpoints)
-        saved_at = progress.iteration
-
-    started = time.perf_counter()
     with _signals() as received:
-        for iteration in range(first, config.max_iterations):
-            iteration_started = time.perf_counter()
-            run, device_metrics = step(run, trainer.hparams)
-            values = jax.device_get(device_metrics)
-            _require_finite(values, iteration, folder, config.check_for_nan)
-            now = time.perf_counter()
-            scalars = _scalars(values)
-            scalars["iteration_time"] = now - iteration_started
-            scalars["steps_per_second"] = steps_per_iteration / (now - iteration_started)
-            progress = Progress(
-                iteration=iteration + 1,
-                max_iterations=config.max_iterations,
-                env_steps=(iteration + 1) * steps_per_iteration,
-                seconds=now - started,
-                scalars=scalars,
-            )
-            writer.write(iteration, scalars, seconds_before + progress.seconds)
-            if solved_at is None and _is_solved(config, scalars):
-                solved_at = iteration + 1
-            on_iteration(progress)
-            if received:
-                break
-            if (iteration + 1) % config.save_interval == 0:
-                save()
-        if progress is not None and saved_at != progress.iteration:
-            save()
-    writer.close()
-    stopped_by = signal.Signals(received[0]).name if received else None
-    return Outcome(run, folder, progress, stopped_by, solved_at, compile_seconds)
+        try:
+            for run, progress in _iterations(trainer, step, start, folder):
+                done, seconds = progress.iteration, seconds_before + progress.seconds
+                writer.write(done - 1, progress.scalars, seconds)
+                on_iteration(progress)
+                stop = bool(received) and done < config.max_iterations
+                if stop:
+                    on_signal(signal.Signals(received[0]).name)
+                is_last = stop or done == config.max_iterations
+                if is_last or done % config.save_interval == 0:
+                    _save(folder, run, progress, seconds, config.keep_checkpoints)
+                if stop:
+                    break
+        finally:
+            writer.close()
+    if run is None or progress is None:
+        raise ValueError(f"{folder} has already done {first} iterations: ask for more")
+    stopped_by = signal.Signals(received[0]).name if stop else None
+    return Outcome(run, folder, progress, stopped_by)
+
+
+def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
+    """Returns the compiled iteration and the run to start from, made at one time."""
+    lowered = lower(trainer)
+    with ThreadPoolExecutor(1) as other_thread:
+        step = other_thread.submit(lowered.compile)
+        start = run or trainer.init(jax.random.key(trainer.config.seed))
+        return step.result(), start
+
+
+def _iterations(
+    trainer: Trainer, step: Callable[..., Any], run: RunState, folder: Path
+) -> Iterator[tuple[RunState, Progress]]:
+    """Yields the run after each iteration, and what is known then.
+
+    Raises:
+      NotFinite: something in the iteration was not finite.
+    """
+    config, first = trainer.config, int(run.train.iteration)
+    num_steps = trainer.env.num_envs * config.num_steps_per_env
+    started = time.perf_counter()
+    for done in range(first + 1, config.max_iterations + 1):
+        begun = time.perf_counter()
+        run, values = step(run, trainer.hparams)
+        values = jax.device_get(values)
+        _require_finite(values, done, folder, config.check_for_nan)
+        now = time.perf_counter()
+        seconds, duration = now - started, now - begun
+        speed = {"iteration_time": duration, "steps_per_second": num_steps / duration}
+        progress = Progress(
+            iteration=done,
+            max_iterations=config.max_iterations,
+            env_steps=done * num_steps,
+            seconds=seconds,
+            seconds_left=seconds / (done - first) * (config.max_iterations - done),
+            scalars=_scalars(values) | speed,
+        )
+        yield run, progress
+
+
+def _save(
+    folder: Path, run: RunState, progress: Progress, seconds: float, keep: int
+) -> None:
+    bad = checkpoint.find_nonfinite(run.train)
+    if bad:
+        raise _not_finite(folder, progress.iteration, bad)
+    checkpoint.save(folder, run, _meta(progress, seconds), keep)
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, float]:
@@ -171,11 +221,6 @@ def _scalars(values: dict[str, Any]) -> dict[str, float]:
         for name, value in values.items()
         if not name.startswith("nonfinite/")
     }
-
-
-def _is_solved(config: Config, scalars: dict[str, float]) -> bool:
-    goal = config.solved_return
-    return goal is not None and scalars["episode_return"] >= goal
 
 
 def _meta(progress: Progress, seconds: float) -> dict[str, Any]:
@@ -191,34 +236,33 @@ def _meta(progress: Progress, seconds: float) -> dict[str, Any]:
 def _require_finite(
     values: dict[str, Any], iteration: int, folder: Path, check_env: bool
 ) -> None:
-    """Raises NotFinite where something is not, what came first in the step first."""
-    found = None
+    """Raises NotFinite where something is not; what came from the environment first."""
     for name, envs in values.items():
         if check_env and name.startswith("nonfinite/") and envs[0] >= 0:
             named = [int(env) for env in envs if env >= 0]
             more = " and maybe more" if len(named) == len(envs) else ""
-            quantity = name.removeprefix("nonfinite/")
-            found = f"{quantity} of the environments {named}{more}"
-            break
-    if found is None:
-        for name in ("surrogate_loss", "value_loss", "entropy", "kl", "loss"):
-            if name in values and not np.isfinite(values[name]):
-                found = name
-                break
-    if found is None:
-        for name, value in values.items():
-            if name.startswith("grad_norm") and not np.isfinite(value):
-                found = f"the gradient ({name})"
-    if found is None:
-        return
+            what = (
+                f"{name.removeprefix('nonfinite/')} of the environments {named}{more}"
+            )
+            raise _not_finite(folder, iteration, what)
+    bad = [
+        words
+        for name, words in _LEARNING.items()
+        if not np.isfinite(values.get(name, 0))
+    ]
+    if bad:
+        raise _not_finite(folder, iteration, " and ".join(bad))
+
+
+def _not_finite(folder: Path, iteration: int, what: str) -> NotFinite:
     saved = checkpoint.iterations(folder)
     last = (
-        f"The last good checkpoint is {folder / checkpoint.FOLDER / str(saved[-1])}."
+        f"The last good checkpoint is {checkpoint.path_of(folder, saved[-1])}."
         if saved
-        else "There is no checkpoint yet: save_interval is larger than the iterations done."
+        else "There is no checkpoint yet: give a smaller save_interval to have one."
     )
-    raise NotFinite(
-        f"iteration {iteration}: {found} became NaN or infinite; training stopped and "
+    return NotFinite(
+        f"in iteration {iteration} {what} became NaN or infinite; training stopped and "
         f"nothing of it was saved. {last}"
     )
 

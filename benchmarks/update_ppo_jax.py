@@ -1,0 +1,108 @@
+# /// script
+# requires-python = "==3.12.*"
+# dependencies = ["ppo_jax", "jax==0.11.2"]
+#
+# [tool.uv.sources]
+# ppo_jax = { path = "../", editable = true }
+# ///
+"""One PPO update of ppo_jax on the CPU: returns, then 5 epochs of 4 minibatches.
+
+The rollout is made by ppo_jax's own `act`, outside the clock, with random
+observations, rewards and episode ends.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from importlib.metadata import version
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import jax.numpy as jnp
+
+from ppo_jax import (
+    Continuous,
+    Hyperparams,
+    ModelConfig,
+    PPOConfig,
+    Rollout,
+    Transition,
+    actor_critic,
+    make_ppo,
+)
+
+OBS_DIM, ACTION_DIM = 48, 12
+
+
+def main():
+    args = parse()
+    model = ModelConfig(hidden_dims=(256, 128, 64), activation="elu")
+    ppo = make_ppo(
+        actor_critic(Continuous(ACTION_DIM), model, model),
+        PPOConfig(num_learning_epochs=5, num_mini_batches=4, schedule="adaptive"),
+    )
+    hparams = Hyperparams()
+    obs = {"policy": jnp.zeros((args.num_envs, OBS_DIM))}
+    state = jax.jit(ppo.init)(jax.random.key(0), obs, hparams)
+
+    @jax.jit
+    def fill(state, key):
+        return random_rollout(ppo, state, key, args.num_steps, args.num_envs)
+
+    update = jax.jit(ppo.update, donate_argnums=0)
+    seconds, processor_seconds = [], []
+    for index in range(1 + args.repeats):
+        rollout_key, key = jax.random.split(jax.random.key(index))
+        rollout = jax.block_until_ready(fill(state, rollout_key))
+        started, processor_started = time.perf_counter(), time.process_time()
+        state, _ = jax.block_until_ready(update(state, hparams, rollout, key))
+        seconds.append(time.perf_counter() - started)
+        processor_seconds.append(time.process_time() - processor_started)
+
+    result = {
+        "benchmark": "update",
+        "library": "ppo_jax",
+        "version": version("ppo_jax"),
+        "jax": jax.__version__,
+        "num_envs": args.num_envs,
+        "num_steps": args.num_steps,
+        "first_s": round(seconds[0], 4),
+        "update_s": round(statistics.median(seconds[1:]), 5),
+        "best_s": round(min(seconds[1:]), 5),
+        "processor_s": round(statistics.median(processor_seconds[1:]), 5),
+    }
+    print(json.dumps(result))
+
+
+def random_rollout(ppo, state, key, num_steps, num_envs):
+    obs_key, last_key, action_key, reward_key, end_key = jax.random.split(key, 5)
+    shape = (num_steps, num_envs)
+    obs = {"policy": jax.random.normal(obs_key, (*shape, OBS_DIM))}
+    output = ppo.act(state, obs, action_key)
+    steps = Transition(
+        obs=obs,
+        action=output.action,
+        log_prob=output.log_prob,
+        distribution=output.distribution,
+        reward=jax.random.normal(reward_key, shape),
+        terminated=jax.random.bernoulli(end_key, 0.01, shape),
+        truncated=jnp.zeros(shape, bool),
+        final_value=(),
+    )
+    last_obs = {"policy": jax.random.normal(last_key, (num_envs, OBS_DIM))}
+    return Rollout(steps, last_obs, first_carry=())
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--num-envs", type=int, default=512)
+    parser.add_argument("--num-steps", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=5)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

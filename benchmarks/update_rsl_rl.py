@@ -1,0 +1,117 @@
+# /// script
+# requires-python = "==3.12.*"
+# dependencies = ["rsl-rl-lib==5.5.1", "torch==2.15.0"]
+# ///
+"""One PPO update of rsl_rl on the CPU: returns, then 5 epochs of 4 minibatches.
+
+The storage is filled by rsl_rl's own `act` and `process_env_step`, outside the clock,
+with random observations, rewards and episode ends.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import time
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import torch
+from rsl_rl.algorithms import PPO
+from tensordict import TensorDict
+
+OBS_DIM, ACTION_DIM = 48, 12
+
+
+def main():
+    args = parse()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    ppo = make_ppo(args.num_envs, args.num_steps)
+    seconds, processor_seconds = [], []
+    for _ in range(1 + args.repeats):
+        last_obs = fill(ppo, args.num_envs, args.num_steps)
+        started, processor_started = time.perf_counter(), time.process_time()
+        ppo.compute_returns(last_obs)
+        ppo.update()
+        seconds.append(time.perf_counter() - started)
+        processor_seconds.append(time.process_time() - processor_started)
+
+    result = {
+        "benchmark": "update",
+        "library": "rsl_rl",
+        "version": version("rsl-rl-lib"),
+        "torch": torch.__version__,
+        "num_envs": args.num_envs,
+        "num_steps": args.num_steps,
+        "first_s": round(seconds[0], 4),
+        "update_s": round(statistics.median(seconds[1:]), 5),
+        "best_s": round(min(seconds[1:]), 5),
+        "processor_s": round(statistics.median(processor_seconds[1:]), 5),
+    }
+    print(json.dumps(result))
+
+
+def make_ppo(num_envs, num_steps):
+    model = {
+        "class_name": "MLPModel",
+        "hidden_dims": [256, 128, 64],
+        "activation": "elu",
+    }
+    config = {
+        "num_steps_per_env": num_steps,
+        "obs_groups": {"actor": ["policy"], "critic": ["policy"]},
+        "multi_gpu": None,
+        "actor": model
+        | {"distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 1.0}},
+        "critic": dict(model),
+        "algorithm": {
+            "class_name": "PPO",
+            "num_learning_epochs": 5,
+            "num_mini_batches": 4,
+            "learning_rate": 1e-3,
+            "schedule": "adaptive",
+            "desired_kl": 0.01,
+            "gamma": 0.99,
+            "lam": 0.95,
+            "clip_param": 0.2,
+            "value_loss_coef": 1.0,
+            "entropy_coef": 0.01,
+            "max_grad_norm": 1.0,
+            "rnd_cfg": None,
+            "symmetry_cfg": None,
+        },
+    }
+    env = SimpleNamespace(num_envs=num_envs, num_actions=ACTION_DIM)
+    with contextlib.redirect_stdout(sys.stderr):  # it prints its models
+        return PPO.construct_algorithm(random_obs(num_envs), env, config, "cpu")
+
+
+def fill(ppo, num_envs, num_steps):
+    with torch.inference_mode():
+        obs = random_obs(num_envs)
+        for _ in range(num_steps):
+            ppo.act(obs)
+            reward = torch.randn(num_envs)
+            done = torch.rand(num_envs) < 0.01
+            obs = random_obs(num_envs)
+            ppo.process_env_step(obs, reward, done, {})
+    return obs
+
+
+def random_obs(num_envs):
+    return TensorDict({"policy": torch.randn(num_envs, OBS_DIM)}, batch_size=[num_envs])
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--num-envs", type=int, default=512)
+    parser.add_argument("--num-steps", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

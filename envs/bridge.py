@@ -1,0 +1,474 @@
+"""The bridge to a torch simulator: who owns a buffer, and in which order it is used.
+
+`bridge(torch_env, driver)` returns an `Env`. Two drivers run the same operations:
+
+* "in_jit": XLA calls the simulator from inside a jitted program, which hands over its
+  own buffers to be filled in place. `step` can be traced, so that a whole iteration,
+  or a whole training, is one program.
+* "host": a Python loop (`host_scan`). The simulator's tensors are seen through DLPack
+  and copied by one jitted call per step, before the simulator can write them again.
+
+Both give the same numbers. Neither converts a type; what JAX would convert without
+saying so is refused.
+"""
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental.buffer_callback import buffer_callback
+
+from ppo_jax.types import ActionSpace, Array, Key, Obs, TimeStep
+
+Tensor = Any  # torch.Tensor; torch is imported only where it is used
+
+DRIVERS = ("in_jit", "host")
+
+DTYPES = {
+    "torch.float32": "float32",
+    "torch.float16": "float16",
+    "torch.bfloat16": "bfloat16",
+    "torch.bool": "bool",
+    "torch.uint8": "uint8",
+    "torch.int8": "int8",
+    "torch.int16": "int16",
+    "torch.int32": "int32",
+}
+
+MEMORY_SETTINGS = (
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_CLIENT_MEM_FRACTION",
+)
+
+
+class TorchEnv(Protocol):
+    """N auto-resetting environments in torch.
+
+    The tensors that it returns may be the buffers that its next step writes. The
+    action that it gets is its own: it may keep it, or write to it.
+    """
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        ...
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes per environment."""
+        ...
+
+    @property
+    def max_episode_length(self) -> int:
+        """Steps after which an episode is truncated."""
+        ...
+
+    @property
+    def step_dt(self) -> float:
+        """Duration of one step, in s."""
+        ...
+
+    @property
+    def device(self) -> Any:
+        """The torch.device of every tensor."""
+        ...
+
+    @property
+    def has_final_obs(self) -> bool:
+        """Whether `step` gives the observation before the auto-reset."""
+        ...
+
+    def reset(self, seed: int) -> dict[str, Tensor]:
+        """Starts every environment anew; returns {group: [N, ...]}."""
+        ...
+
+    def step(self, action: Tensor) -> TimeStep:
+        """Steps every environment; returns a `TimeStep` of tensors without log."""
+        ...
+
+    def set_episode_length(self, length: Tensor) -> None:
+        """Sets how many steps of each episode count as taken, [N] int32."""
+        ...
+
+    def drain_log(self) -> dict[str, float]:
+        """Returns what was logged since the last call, and forgets it."""
+        ...
+
+    def close(self) -> None:
+        """Ends the simulator."""
+        ...
+
+
+@dataclass
+class _HostSide:
+    """What the host remembers between two calls."""
+
+    calls: int = 0  # of the simulator, so far
+    error: BaseException | None = None  # that the last callback raised
+    fence: Array | None = None  # ready when every copy of the last call is made
+    kept: deque[Any] = field(default_factory=lambda: deque(maxlen=2))
+
+
+@dataclass(frozen=True, eq=False)
+class BridgedEnv:
+    """A torch simulator as an `Env`; made by `bridge`.
+
+    There is one simulator and it cannot go back, so `env_state` holds no state: it is
+    the number of calls so far, [] int32. Passing it from call to call orders them
+    inside a jitted program; on the CPU a state that is not the last one is refused.
+    """
+
+    torch_env: TorchEnv
+    driver: str
+    specs: TimeStep  # of jax.ShapeDtypeStruct
+    host_side: _HostSide
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        return self.torch_env.num_envs
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes per environment."""
+        return self.torch_env.action_space
+
+    @property
+    def max_episode_length(self) -> int:
+        """Steps after which an episode is truncated."""
+        return self.torch_env.max_episode_length
+
+    @property
+    def step_dt(self) -> float:
+        """Duration of one step, in s."""
+        return self.torch_env.step_dt
+
+    def reset(self, key: Key) -> tuple[Array, Obs]:
+        """Starts every environment anew, with a seed drawn from the key."""
+        seed = jax.random.randint(key, (), 0, np.iinfo(np.int32).max, jnp.int32)
+        return self._call(_reset, None, seed)
+
+    def step(self, env_state: Array, action: Array) -> tuple[Array, TimeStep]:
+        """Steps every environment; those that end start anew in the same step.
+
+        The arrays belong to the caller: no later step changes them.
+        """
+        return self._call(_step, env_state, action)
+
+    def randomize_episode_length(self, env_state: Array, key: Key) -> Array:
+        """Draws how many steps of each episode count as taken, uniformly."""
+        shape = (self.num_envs,)
+        length = jax.random.randint(key, shape, 0, self.max_episode_length, jnp.int32)
+        return self._call(_set_episode_length, env_state, length)[0]
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Re-raises what the simulator raised in a jitted program, traceback and all.
+
+        XLA passes on only the text of an exception. Put this around the jitted call
+        and whatever waits for its result:
+
+            with env.errors():
+                run, metrics = jax.device_get(step(run, hparams))
+        """
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:
+            error, self.host_side.error = self.host_side.error, None
+            if error is None:
+                raise
+            raise error from None
+
+    def drain_log(self) -> dict[str, float]:
+        """Returns what the simulator logged since the last call, and forgets it."""
+        return self.torch_env.drain_log()
+
+    def close(self) -> None:
+        """Lets go of the simulator's buffers and ends it."""
+        self.host_side.kept.clear()
+        self.host_side.fence = None
+        self.torch_env.close()
+
+    def _call(self, operation: Any, env_state: Array | None, *inputs: Array) -> Any:
+        if self.driver == "in_jit":
+            return _call_in_jit(self, operation, env_state, *inputs)
+        return _call_on_host(self, operation, env_state, *inputs)
+
+
+def bridge(torch_env: TorchEnv, driver: str = "in_jit") -> BridgedEnv:
+    """Returns a torch simulator as an `Env`; resets it once, to see its shapes.
+
+    Args:
+      torch_env: the simulator.
+      driver: "in_jit" or "host", see the top of this module.
+
+    Raises:
+      ValueError: there is no such driver, or JAX is not on the simulator's device.
+      TypeError: an observation has a type that JAX would convert; names it.
+    """
+    if driver not in DRIVERS:
+        raise ValueError(f"driver = {driver!r} is not one of {', '.join(DRIVERS)}")
+    _require_same_device(torch_env.device)
+    obs = {name: _spec(f"obs[{name!r}]", x) for name, x in torch_env.reset(0).items()}
+    done = jax.ShapeDtypeStruct((torch_env.num_envs,), jnp.bool_)
+    specs = TimeStep(
+        obs=obs,
+        reward=jax.ShapeDtypeStruct((torch_env.num_envs,), jnp.float32),  # type: ignore[arg-type]
+        terminated=done,  # type: ignore[arg-type]
+        truncated=done,  # type: ignore[arg-type]
+        final_obs=obs if torch_env.has_final_obs else None,
+        log={},
+    )
+    return BridgedEnv(torch_env, driver, specs, _HostSide())
+
+
+def share_gpu(device: str) -> None:
+    """Keeps JAX from taking 75 % of the GPU before the simulator has its share.
+
+    JAX reads the setting when its backend starts, so this comes before the first
+    array, and before the simulator. Settings that the user has made stay.
+
+    Args:
+      device: of the simulator, "cpu" or "cuda:0"; on a CPU there is nothing to do.
+    """
+    if not device.startswith("cuda") or any(x in os.environ for x in MEMORY_SETTINGS):
+        return
+    if _backend_has_started():
+        warnings.warn(
+            "JAX has already started and may hold 75 % of the GPU's memory, which the "
+            "simulator then lacks: make the environment before the first JAX array, or "
+            "set XLA_PYTHON_CLIENT_PREALLOCATE=false",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+
+
+def to_jax(tensor: Tensor) -> Array:
+    """Returns a view of a tensor's memory as an array, without a copy.
+
+    Only a jitted call may read it, whose result torch waits for before it writes
+    there again. A strided tensor is made contiguous first, which is a copy. Not
+    `copy=True`: on a CPU it still returns the same memory.
+    """
+    return jax.dlpack.from_dlpack(tensor.detach().contiguous())
+
+
+def to_torch(array: Array) -> Tensor:
+    """Returns a view of an array's memory as a tensor; torch waits until it is ready.
+
+    Never write to it, and never donate the array while the view is held: JAX would
+    copy on a CPU without saying so, and fail on a GPU.
+    """
+    import torch
+
+    return torch.from_dlpack(array)
+
+
+def _reset(env: BridgedEnv, seed: Tensor) -> Any:
+    return env.torch_env.reset(int(seed))
+
+
+def _step(env: BridgedEnv, action: Tensor) -> Any:
+    return env.torch_env.step(action.clone())  # the buffer is only lent
+
+
+def _set_episode_length(env: BridgedEnv, length: Tensor) -> Any:
+    env.torch_env.set_episode_length(length.clone())
+    return ()
+
+
+def _result_specs(env: BridgedEnv, operation: Callable[..., Any]) -> Any:
+    return {_reset: env.specs.obs, _step: env.specs, _set_episode_length: ()}[operation]
+
+
+@partial(jax.jit, static_argnames=("env", "operation"))
+def _call_in_jit(
+    env: BridgedEnv,
+    operation: Callable[..., Any],
+    env_state: Array | None,
+    *inputs: Array,
+) -> tuple[Array, Any]:
+    """Runs an operation of the simulator as part of the program that is traced.
+
+    The jit is for calls from outside of one. Without `has_side_effect` XLA may drop
+    a call whose result nobody reads, or merge two.
+    """
+    specs = (jax.ShapeDtypeStruct((), jnp.int32), _result_specs(env, operation))
+    callback = partial(_fill_buffers, env, operation)
+    return buffer_callback(callback, specs, has_side_effect=True)(env_state, *inputs)
+
+
+def _fill_buffers(
+    env: BridgedEnv,
+    operation: Callable[..., Any],
+    context: Any,
+    outputs: Any,
+    env_state: Any,
+    *inputs: Any,
+) -> None:
+    """Runs an operation inside a callback of XLA; no call of JAX may happen here.
+
+    The buffers are lent until this returns. Their views die with it.
+    """
+    import torch
+
+    try:
+        device = torch.device(env.torch_env.device)
+        with torch.no_grad(), _ordered_streams(context, device):
+            if env_state is not None:
+                _require_last_state(env, torch.from_dlpack(env_state))
+            tensors = operation(env, *map(torch.from_dlpack, inputs))
+            tensors = _checked(env, operation, tensors)
+            env.host_side.calls += 1
+            state_buffer, buffers = outputs
+            torch.from_dlpack(state_buffer).fill_(env.host_side.calls)
+            for buffer, tensor in zip(jax.tree.leaves(buffers), tensors, strict=True):
+                torch.from_dlpack(buffer).copy_(tensor)
+    except BaseException as error:
+        env.host_side.error = error
+        raise
+
+
+@contextmanager
+def _ordered_streams(context: Any, device: Any) -> Iterator[None]:
+    """Orders the simulator's stream with XLA's by events; the host waits for neither.
+
+    The simulator stays on its own stream: Warp and PhysX are ordered with that one.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    import torch
+
+    xla = torch.cuda.ExternalStream(context.stream, device=device)
+    simulator = torch.cuda.current_stream(device)
+    simulator.wait_stream(xla)
+    yield
+    xla.wait_stream(simulator)
+
+
+def _call_on_host(
+    env: BridgedEnv,
+    operation: Callable[..., Any],
+    env_state: Array | None,
+    *inputs: Array,
+) -> tuple[Array, Any]:
+    """Runs an operation of the simulator now, and copies what it returns."""
+    import torch
+
+    if any(isinstance(x, Tracer) for x in (env_state, *inputs)):
+        raise TypeError(
+            "driver = 'host' cannot step inside jit: loop with scan=host_scan, or give "
+            "driver = 'in_jit'"
+        )
+    host_side = env.host_side
+    with torch.no_grad():
+        if host_side.fence is not None:
+            to_torch(host_side.fence)  # the last copies come before the next writes
+        if env_state is not None:
+            _require_last_state(env, to_torch(env_state))
+        exported = [to_torch(x) for x in inputs]
+        tensors = _checked(env, operation, operation(env, *exported))
+    views = [to_jax(tensor) for tensor in tensors]
+    host_side.calls += 1
+    count = np.int32(host_side.calls)
+    next_state, arrays, host_side.fence = _own(count, views)
+    # Either allocator may reuse memory as soon as the host lets go of it, although the
+    # device still has to read it.
+    host_side.kept.append((inputs, exported, tensors, views))
+    treedef = jax.tree.structure(_result_specs(env, operation))
+    return next_state, jax.tree.unflatten(treedef, arrays)
+
+
+@jax.jit
+def _own(env_state: Any, views: list[Array]) -> tuple[Array, list[Array], Array]:
+    """Copies all views at once; the last output is for waiting, it stays in here."""
+    return env_state, jax.tree.map(jnp.copy, views), jnp.zeros((), jnp.int32)
+
+
+def _checked(env: BridgedEnv, operation: Callable[..., Any], result: Any) -> list[Any]:
+    """Returns the tensors of a result in the order of its specs.
+
+    Raises:
+      ValueError: a tensor or group is missing, is one too many, or has another shape.
+      TypeError: a tensor has another type than before, or one that JAX would convert.
+    """
+    specs = _result_specs(env, operation)
+    expected = _named_leaves(specs)
+    found = dict(_named_leaves(result))
+    if set(found) != {name for name, _ in expected}:
+        raise ValueError(
+            f"the simulator returned {sorted(found)}, not "
+            f"{sorted(name for name, _ in expected)} as it did first"
+        )
+    prefix = "obs" if operation is _reset else ""
+    return [_checked_tensor(prefix + n, found[n], spec) for n, spec in expected]
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path).lstrip("."), leaf) for path, leaf in leaves]
+
+
+def _checked_tensor(name: str, tensor: Tensor, spec: Any) -> Tensor:
+    found = _spec(name, tensor)
+    if found.dtype != spec.dtype:
+        raise TypeError(f"{name} is {found.dtype}, but {spec.dtype} was expected")
+    if found.shape != spec.shape:
+        raise ValueError(f"{name} has shape {found.shape}, not {spec.shape}")
+    return tensor.detach()
+
+
+def _spec(name: str, tensor: Tensor) -> Any:
+    """Returns shape and type of a tensor as JAX will see them."""
+    dtype = DTYPES.get(str(getattr(tensor, "dtype", None)))
+    if dtype is None:
+        kind = getattr(tensor, "dtype", type(tensor).__name__)
+        raise TypeError(
+            f"{name} is {kind}, which JAX would convert or cannot hold: return one of "
+            f"{', '.join(DTYPES)}"
+        )
+    return jax.ShapeDtypeStruct(tuple(tensor.shape), jnp.dtype(dtype))
+
+
+def _require_last_state(env: BridgedEnv, env_state: Tensor) -> None:
+    """Raises if a state is not the last one; on a GPU reading it would block."""
+    if env_state.device.type != "cpu" or int(env_state) == env.host_side.calls:
+        return
+    raise ValueError(
+        f"env_state is that of call {int(env_state)}, but the simulator has done "
+        f"{env.host_side.calls} and cannot go back: pass on the state that the last "
+        "call returned, or reset"
+    )
+
+
+def _require_same_device(device: Any) -> None:
+    simulator = str(device).partition(":")[0]
+    ours = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    if simulator == ours:
+        return
+    fix = (
+        "set JAX_PLATFORMS=cpu, or move the simulator"
+        if simulator == "cpu"
+        else "install jax[cuda13], or give device = 'cpu'"
+    )
+    raise ValueError(f"the simulator is on {device}, but JAX is on {ours}: {fix}")
+
+
+def _backend_has_started() -> bool:
+    from jax._src import xla_bridge  # there is no public way to ask without starting it
+
+    return xla_bridge.backends_are_initialized()

@@ -1,0 +1,166 @@
+"""Curves: the tags of rsl_rl, and files that survive a death and a resume."""
+
+import csv
+import math
+
+import matplotlib.image
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ppo_jax import metrics, plots
+
+RSL_RL_TAGS = {  # of 5.5.1; learning and collecting are one program here
+    "value_loss": "Loss/value",
+    "surrogate_loss": "Loss/surrogate",
+    "entropy": "Loss/entropy",
+    "learning_rate": "Loss/learning_rate",
+    "mean_std": "Policy/mean_std",
+    "steps_per_second": "Perf/total_fps",
+    "episode_return": "Train/mean_reward",
+    "episode_length": "Train/mean_episode_length",
+}
+
+
+def write(folder, iterations, first=0, logger="tensorboard", scale=1.0):
+    """Writes iterations as a run does; the return is NaN before iteration 2."""
+    writer = metrics.open_writer(folder, logger, first)
+    for iteration in iterations:
+        scalars = {
+            "episode_return": scale * iteration if iteration >= 2 else math.nan,
+            "value_loss": scale * 0.5,
+            "log/Metrics/success": 1.0,
+        }
+        writer.write(iteration, scalars, 0.4 * iteration)
+    return writer
+
+
+def scalars_of(folder, tag):
+    """Returns [(step, value)] as TensorBoard reads a run."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return [(point.step, point.value) for point in events.Scalars(tag)]
+
+
+def event_files(folder):
+    return sorted(folder.glob(f"{metrics.EVENTS}*"))
+
+
+def test_tags_are_those_of_rsl_rl():
+    """What rsl_rl logs too has its tag; what an environment logs keeps its own."""
+    assert {name: metrics.tag_of(name) for name in RSL_RL_TAGS} == RSL_RL_TAGS
+    assert metrics.tag_of("log/Episode_Reward/lift") == "Episode_Reward/lift"
+    assert metrics.tag_of("log/lift") == "Episode/lift"
+    assert metrics.tag_of("new_metric") == "Train/new_metric"
+    assert len(set(metrics.TAGS.values())) == len(metrics.TAGS)
+
+
+def test_curves_are_there_while_the_run_lives(tmp_path):
+    """Nothing waits in a buffer: a run that is killed here loses no line."""
+    writer = write(tmp_path, range(5))
+    assert metrics.read_table(tmp_path)["iteration"] == [0, 1, 2, 3, 4]
+    assert scalars_of(tmp_path, "Loss/value") == [(i, 0.5) for i in range(5)]
+    assert scalars_of(tmp_path, "Metrics/success")[-1] == (4, 1.0)
+    writer.close()
+
+
+def test_no_value_is_an_empty_cell_and_no_point(tmp_path):
+    """NaN means that there is none yet: no episode has ended."""
+    write(tmp_path, range(4)).close()
+    column = metrics.read_table(tmp_path)["episode_return"]
+    np.testing.assert_array_equal(column, [np.nan, np.nan, 2.0, 3.0])
+    assert scalars_of(tmp_path, "Train/mean_reward") == [(2, 2.0), (3, 3.0)]
+
+
+def test_return_is_drawn_over_seconds_too(tmp_path):
+    """rsl_rl's "/time" curves have whole seconds as their steps."""
+    write(tmp_path, range(6)).close()
+    points = scalars_of(tmp_path, "Train/mean_reward/time")
+    assert points == [(0, 2.0), (1, 3.0), (1, 4.0), (2, 5.0)]  # 0.8, 1.2, 1.6, 2.0 s
+
+
+def test_resume_leaves_no_gap_and_no_double(tmp_path):
+    """Resumed at 3 after 5 iterations, 3 and 4 are those of the resumed run."""
+    write(tmp_path, range(5)).close()
+    write(tmp_path, range(3, 7), first=3, scale=10.0).close()
+    expected = [(2, 2.0), (3, 30.0), (4, 40.0), (5, 50.0), (6, 60.0)]
+    assert scalars_of(tmp_path, "Train/mean_reward") == expected
+    table = metrics.read_table(tmp_path)
+    assert table["iteration"] == [0, 1, 2, 3, 4, 5, 6]
+    assert table["episode_return"][2:] == [2.0, 30.0, 40.0, 50.0, 60.0]
+    times = scalars_of(tmp_path, "Train/mean_reward/time")
+    assert [value for _, value in times] == [2.0, 30.0, 40.0, 50.0, 60.0]
+
+
+def test_events_are_cut_even_if_none_are_written(tmp_path):
+    """A resume without TensorBoard must not leave what its run has taken back."""
+    write(tmp_path, range(5)).close()
+    write(tmp_path, range(3, 6), first=3, logger="none").close()
+    assert scalars_of(tmp_path, "Loss/value") == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    assert len(event_files(tmp_path)) == 1
+
+
+def test_a_new_run_in_an_old_folder_starts_anew(tmp_path):
+    """From iteration 0 on everything is cut."""
+    write(tmp_path, range(5)).close()
+    write(tmp_path, range(2), scale=3.0).close()
+    assert metrics.read_table(tmp_path)["value_loss"] == [1.5, 1.5]
+    assert scalars_of(tmp_path, "Loss/value") == [(0, 1.5), (1, 1.5)]
+
+
+@pytest.mark.parametrize("missing", [1, 5, 9, 20])
+def test_torn_event_is_cut_off(tmp_path, missing):
+    """A record that a dying process wrote in part goes; the ones before stay."""
+    write(tmp_path, range(2)).close()  # before the first return: one record each
+    (path,) = event_files(tmp_path)
+    path.write_bytes(path.read_bytes()[:-missing])
+    write(tmp_path, range(1, 3), first=1).close()
+    assert scalars_of(tmp_path, "Loss/value") == [(0, 0.5), (1, 0.5), (2, 0.5)]
+
+
+def test_garbled_event_is_cut_off(tmp_path):
+    """What is no event at all ends what is kept of a file."""
+    write(tmp_path, range(2)).close()
+    (path,) = event_files(tmp_path)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write((4).to_bytes(8, "little") + b"\0" * 4 + b"\xff" * 4 + b"\0" * 4)
+    write(tmp_path, range(2, 3), first=2).close()
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize("torn", ["1", "12", "12,4.8", "12,4.8,12.0,0.5,"])
+def test_torn_row_is_cut_off(tmp_path, torn):
+    """A row in part goes, also if what is left of its number is a smaller one."""
+    write(tmp_path, range(12), logger="none").close()
+    with (tmp_path / metrics.TABLE).open("a") as file:
+        file.write(torn)
+    write(tmp_path, range(12, 14), first=12, logger="none").close()
+    with (tmp_path / metrics.TABLE).open(newline="") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == [str(i) for i in range(14)]
+
+
+def test_table_that_was_deleted_is_begun_anew(tmp_path):
+    """Curves are no checkpoint: a run goes on without them."""
+    write(tmp_path, range(3), logger="none").close()
+    (tmp_path / metrics.TABLE).unlink()
+    write(tmp_path, range(3, 5), first=3, logger="none").close()
+    assert metrics.read_table(tmp_path)["iteration"] == [3, 4]
+
+
+def test_learning_curve_is_drawn(tmp_path):
+    """The picture is there, of a size to look at, and shows the goal and the curves."""
+    write(tmp_path, range(30), logger="none").close()
+    path = plots.save_learning_curve(tmp_path, "Cartpole", goal=4.8)
+    assert path == tmp_path / "learning_curve.png"
+    image = matplotlib.image.imread(path)
+    assert image.shape[0] > 400
+    assert image.shape[1] > 600
+    blue = (abs(image[..., :3] - [0.12, 0.47, 0.71]).max(-1) < 0.1).sum()
+    assert blue > 100  # the return
+
+
+def test_learning_curve_of_a_run_without_an_episode(tmp_path):
+    """Columns that are missing or empty leave their panel empty."""
+    write(tmp_path, range(1), logger="none").close()
+    assert plots.save_learning_curve(tmp_path, "Cartpole", goal=4.8).exists()

@@ -1,0 +1,240 @@
+"""A run that dies, in whatever way, ends as the run that nothing ever disturbed.
+
+The processes are real, and so are the signals. A child that is to be hit waits for it
+at a known place, so that nothing depends on timing.
+"""
+
+import csv
+import os
+import re
+import shlex
+import signal
+import struct
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import running
+
+from play import make_trainer
+from ppo_jax import checkpoint, cli, metrics, runner
+
+pytestmark = pytest.mark.slow
+
+END = 20  # iterations of the undisturbed run
+SETTINGS = (
+    *("--task", "Cartpole", "--num_envs", "64", "num_steps_per_env=8"),
+    *("num_learning_epochs=2", "num_mini_batches=2", "save_interval=5"),
+    *("keep_checkpoints=2", "--seed", "7"),
+)
+TIMING = {"seconds", "iteration_time", "steps_per_second"}
+
+# Runs train.py, but stops at PLACE and waits there until a file of that name appears.
+WAIT = """
+import pathlib, sys, time
+import train
+from ppo_jax import checkpoint, cli, console
+
+def wait(name):
+    print("waiting", flush=True)
+    while not pathlib.Path(name).exists():
+        time.sleep(0.01)
+
+def in_iteration(number):
+    plain = console._plain_lines
+    def open_display():
+        display = plain()
+        def show(progress):
+            display.show(progress)
+            if progress.iteration == number:
+                wait("after_iteration")
+        return display._replace(show=show)
+    console.open_display = open_display
+
+def in_save(number):
+    write = checkpoint._write_arrays
+    def write_and_wait(path, item):
+        write(path, item)
+        if path.parent.name.startswith(f".{number}."):
+            wait("after_save")
+    checkpoint._write_arrays = write_and_wait
+
+sys.argv[0] = "train.py"
+PLACE
+cli.run_script(train.main)
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder for compiled programs that all processes of this file share."""
+    return {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cache):
+    """The folder of a run of END iterations that nothing disturbed."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    train(home, cache, *SETTINGS, f"--max_iterations={END}")
+    return only_run(home)
+
+
+def train(home, cache, *argv, expected=0):
+    """Runs train.py to its end; returns its stdout and stderr."""
+    process = running.start(home, str(running.ROOT / "train.py"), *argv, **cache)
+    code, out, err = running.finish(process)
+    assert code == expected, (code, out, err)
+    return out, err
+
+
+def start_waiting(home, cache, place, *argv):
+    """Starts train.py and returns the process when it waits at a place."""
+    code = WAIT.replace("PLACE", place)
+    process = running.start(home, *argv, code=code, **cache)
+    for line in process.stdout:
+        if line == "waiting\n":
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+def only_run(home):
+    """Returns the one run in a folder: a resumed run has no folder of its own."""
+    (run,) = (home / cli.LOG_ROOT / "Cartpole").iterdir()
+    return run
+
+
+def state_of(run):
+    """Returns the newest checkpoint of a run: everything, as arrays."""
+    config = cli.load_config(run)
+    restored = checkpoint.restore_run(run, runner.abstract_run(make_trainer(config)))
+    assert (restored.iteration, restored.skipped) == (END, [])
+
+    def plain(x):
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
+
+    return jax.tree.map(plain, restored.state)
+
+
+def rows_of(run):
+    """Returns the header of metrics.csv and its rows, without what a clock says."""
+    with (run / metrics.TABLE).open(newline="") as file:
+        header, *rows = csv.reader(file)
+    columns = [i for i, name in enumerate(header) if name not in TIMING]
+    return header, [[row[i] for i in columns] for row in rows]
+
+
+def curves_of(run):
+    """Returns {tag: {iteration: value}} as TensorBoard itself reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("Perf/")]
+    curves = {}
+    for tag in tags:
+        points = [(point.step, point.value) for point in events.Scalars(tag)]
+        curves[tag] = points if not tag.endswith("/time") else len(points)
+    return curves
+
+
+def steps_in_records_of(run):
+    """Returns the iterations in the event files, record by record."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    steps = []
+    for path in sorted(run.glob(f"{metrics.EVENTS}*")):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack_from("<Q", data)
+            event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+            if any(value.tag == "Loss/value" for value in event.summary.value):
+                steps.append(event.step)
+    return steps
+
+
+def assert_same(run, undisturbed):
+    """Asserts that a resumed run and the undisturbed one cannot be told apart."""
+    ours, theirs = state_of(run), state_of(undisturbed)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert rows_of(run) == rows_of(undisturbed)
+    assert [int(row[0]) for row in rows_of(run)[1]] == list(range(END))
+    assert curves_of(run) == curves_of(undisturbed)
+    assert steps_in_records_of(run) == list(range(END))
+    assert checkpoint.iterations(run)[-2:] == checkpoint.iterations(undisturbed)[-2:]
+
+
+def test_sigkill_between_checkpoints(tmp_path, cache, undisturbed):
+    """Killed in iteration 13 the run goes on from 10; nothing is missing or double."""
+    process = start_waiting(tmp_path, cache, "in_iteration(13)", *SETTINGS)
+    process.kill()
+    assert running.finish(process)[0] == -signal.SIGKILL
+    run = only_run(tmp_path)
+    assert steps_in_records_of(run) == list(range(13))  # written, and to be cut off
+    out, _ = train(tmp_path, cache, "--resume", f"--max_iterations={END}")
+    assert f"Resuming {run.relative_to(tmp_path)} at iteration 10." in out
+    assert_same(run, undisturbed)
+
+
+def test_sigkill_in_the_middle_of_a_save(tmp_path, cache, undisturbed):
+    """Killed with half of checkpoint 10 on the disk, the run goes on from 5."""
+    process = start_waiting(tmp_path, cache, "in_save(10)", *SETTINGS)
+    process.kill()
+    assert running.finish(process)[0] == -signal.SIGKILL
+    run = only_run(tmp_path)
+    names = sorted(os.listdir(run / checkpoint.FOLDER))
+    assert names == [".10.unfinished", "5"]
+    out, _ = train(tmp_path, cache, "--resume", f"--max_iterations={END}")
+    assert f"Resuming {run.relative_to(tmp_path)} at iteration 5." in out
+    assert_same(run, undisturbed)
+    assert not list((run / checkpoint.FOLDER).glob(".*"))
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path, cache, undisturbed):
+    """SIGTERM ends the iteration, saves, exits with 143; the printed command works."""
+    argv = (*SETTINGS, f"--max_iterations={END}")
+    process = start_waiting(tmp_path, cache, "in_iteration(13)", *argv)
+    process.terminate()
+    (tmp_path / "after_iteration").touch()
+    code, out, err = running.finish(process)
+    assert (code, err) == (143, "")
+    run = only_run(tmp_path)
+    assert checkpoint.iterations(run)[-1] == 13
+    command = re.fullmatch(r"Stopped by SIGTERM; .*: (uv run .*)", out.splitlines()[-1])
+    uv, word, script, *argv = shlex.split(command[1])
+    assert (uv, word, script) == ("uv", "run", "train.py")
+    out, _ = train(tmp_path, cache, *argv)
+    assert "Mean return of the last 100 episodes" in out.splitlines()[-1]
+    assert_same(run, undisturbed)
+
+
+def test_ctrl_c_saves(tmp_path, cache):
+    """SIGINT ends the iteration, saves and exits with 130."""
+    process = start_waiting(tmp_path, cache, "in_iteration(3)", *SETTINGS)
+    process.send_signal(signal.SIGINT)
+    (tmp_path / "after_iteration").touch()
+    code, out, err = running.finish(process)
+    assert (code, err) == (130, "")
+    assert "SIGINT: saving; once more stops at once" in out
+    assert "Stopped by SIGINT" in out.splitlines()[-1]
+    assert checkpoint.iterations(only_run(tmp_path)) == [3]
+
+
+def test_second_ctrl_c_stops_at_once(tmp_path, cache):
+    """A second SIGINT does not wait for a save that takes for ever."""
+    place = "in_iteration(7); in_save(7)"
+    process = start_waiting(tmp_path, cache, place, *SETTINGS)
+    process.send_signal(signal.SIGINT)
+    (tmp_path / "after_iteration").touch()
+    assert "waiting\n" in process.stdout  # in the save now
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    code, _, err = running.finish(process)
+    assert code == 130
+    assert time.monotonic() - started < 20
+    assert err.count("\n") == 1
+    assert "stopped at once" in err
+    assert checkpoint.iterations(only_run(tmp_path)) == [5]

@@ -1,0 +1,364 @@
+"""rsl_rl's configurations and state dicts, translated and back."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppo_jax import Continuous, RunningStats, actor_critic
+from ppo_jax.config import AlgorithmConfig, Config, hyperparams
+from ppo_jax.networks import DistributionConfig, ModelConfig
+from ppo_jax.rsl_rl import (
+    UnsupportedFeature,
+    config_from_rsl_rl,
+    params_from_rsl_rl,
+    params_to_rsl_rl,
+)
+
+
+def runner(algorithm=None, actor=None, critic=None, **others):
+    """A runner's configuration as Isaac Lab's `to_dict()` gives it."""
+    return {
+        "class_name": "OnPolicyRunner",
+        "seed": 7,
+        "device": "cuda:0",
+        "num_steps_per_env": 16,
+        "max_iterations": 150,
+        "save_interval": 50,
+        "experiment_name": "cartpole",
+        "run_name": "",
+        "obs_groups": {"actor": ["policy"], "critic": ["policy", "height"]},
+        "clip_actions": 2.0,
+        "check_for_nan": False,
+        "logger": "wandb",
+        "wandb_project": "isaaclab",
+        "resume": False,
+        "load_run": ".*",
+        "load_checkpoint": "model_.*.pt",
+        "torch_compile_mode": None,
+        "policy": {},
+        "empirical_normalization": {},
+        "actor": {
+            "class_name": "MLPModel",
+            "hidden_dims": [32, 16],
+            "activation": "elu",
+            "obs_normalization": True,
+            "distribution_cfg": {
+                "class_name": "GaussianDistribution",
+                "init_std": 0.5,
+                "std_type": "log",
+            },
+            **(actor or {}),
+        },
+        "critic": {
+            "class_name": "MLPModel",
+            "hidden_dims": [64],
+            "activation": "relu",
+            "obs_normalization": False,
+            "distribution_cfg": None,
+            **(critic or {}),
+        },
+        "algorithm": {
+            "class_name": "PPO",
+            "num_learning_epochs": 8,
+            "learning_rate": 3e-4,
+            "rnd_cfg": None,
+            "symmetry_cfg": None,
+            "share_cnn_encoders": False,
+            **(algorithm or {}),
+        },
+        **others,
+    }
+
+
+# --- configurations
+
+
+def test_a_runner_is_translated_field_by_field():
+    config = config_from_rsl_rl(runner(), task="Cartpole", num_envs=512)
+    assert config == Config(
+        task="Cartpole",
+        num_envs=512,
+        seed=7,
+        num_steps_per_env=16,
+        max_iterations=150,
+        save_interval=50,
+        experiment_name="cartpole",
+        obs_groups={"actor": ("policy",), "critic": ("policy", "height")},
+        clip_actions=2.0,
+        check_for_nan=False,
+        actor=ModelConfig(
+            hidden_dims=(32, 16),
+            obs_normalization=True,
+            distribution_cfg=DistributionConfig(init_std=0.5, std_type="log"),
+        ),
+        critic=ModelConfig(hidden_dims=(64,), activation="relu"),
+        algorithm=AlgorithmConfig(num_learning_epochs=8, learning_rate=3e-4),
+    )
+
+
+def test_what_is_not_said_has_the_defaults_of_rsl_rl():
+    algorithm = config_from_rsl_rl(runner(algorithm={})).algorithm
+    wanted = {
+        "num_mini_batches": 4,
+        "clip_param": 0.2,
+        "gamma": 0.99,
+        "lam": 0.95,
+        "value_loss_coef": 1.0,
+        "entropy_coef": 0.01,
+        "max_grad_norm": 1.0,
+        "optimizer": "adam",
+        "use_clipped_value_loss": True,
+        "schedule": "adaptive",
+        "desired_kl": 0.01,
+        "normalize_advantage_per_mini_batch": False,
+        "use_mixed_precision": False,
+    }
+    assert {name: getattr(algorithm, name) for name in wanted} == wanted
+    assert AlgorithmConfig().learning_rate == 1e-3
+    assert AlgorithmConfig().num_learning_epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "schedule"),
+    [
+        ({"schedule": "adaptive"}, "adaptive"),
+        ({"schedule": "fixed"}, "fixed"),
+        ({"schedule": "linear"}, "fixed"),  # rsl_rl does not look at other words
+        ({"schedule": "Adaptive"}, "fixed"),
+        ({"desired_kl": None}, "fixed"),
+    ],
+)
+def test_any_word_but_adaptive_is_a_fixed_schedule(algorithm, schedule):
+    assert config_from_rsl_rl(runner(algorithm)).algorithm.schedule == schedule
+
+
+def test_without_a_desired_kl_the_hyperparameters_are_still_numbers():
+    algorithm = config_from_rsl_rl(runner({"desired_kl": None})).algorithm
+    assert all(isinstance(value, float) for value in hyperparams(algorithm))
+
+
+def test_the_optimizer_is_named_in_any_case():
+    assert config_from_rsl_rl(runner({"optimizer": "AdamW"})).algorithm.optimizer == (
+        "adamw"
+    )
+
+
+def test_overrides_win():
+    config = config_from_rsl_rl(runner(), max_iterations=3, seed=1)
+    assert (config.max_iterations, config.seed) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "feature"),
+    [
+        (runner({"rnd_cfg": {"weight": 1.0}}), "rnd_cfg"),
+        (runner({"symmetry_cfg": {"use_mirror_loss": True}}), "symmetry_cfg"),
+        (runner({"share_cnn_encoders": True}), "share_cnn_encoders"),
+        (runner({"class_name": "Distillation"}), "Distillation"),
+        (runner(actor={"class_name": "RNNModel", "rnn_type": "gru"}), "RNNModel"),
+        (runner(critic={"class_name": "CNNModel", "cnn_cfg": {}}), "CNNModel"),
+        (runner(actor={"distribution_cfg": {"class_name": "Mine"}}), "Mine"),
+        (runner(class_name="DistillationRunner"), "DistillationRunner"),
+    ],
+)
+def test_a_feature_that_is_missing_is_named(configuration, feature):
+    with pytest.raises(
+        UnsupportedFeature, match=f"{feature} is not supported"
+    ) as error:
+        config_from_rsl_rl(configuration)
+    assert error.value.feature == feature
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        (
+            runner({"clip_parm": 0.1}),
+            "'algorithm.clip_parm': did you mean 'clip_param'",
+        ),
+        (runner(actor={"hiden_dims": [3]}), "'actor.hiden_dims': .*'hidden_dims'"),
+        (runner(max_iteration=3), "'max_iteration': did you mean 'max_iterations'"),
+        (runner({"gamma": 1.5}), "algorithm.gamma = 1.5 .*from 0 to 1"),
+        (runner(critic={"activation": "rleu"}), "critic.activation = .*'relu'"),
+    ],
+)
+def test_an_unknown_key_or_value_names_the_nearest(configuration, message):
+    with pytest.raises(ValueError, match=message):
+        config_from_rsl_rl(configuration)
+
+
+# --- parameters
+
+NUM_OBS, NUM_ACTIONS = 5, 3
+HEADS = {
+    "scalar": DistributionConfig(std_type="scalar"),
+    "log": DistributionConfig(std_type="log", init_std=0.5),
+    "hetero": DistributionConfig("HeteroscedasticGaussianDistribution"),
+    "beta": DistributionConfig("BetaDistribution", action_range=(-2.0, 2.0)),
+}
+
+
+def config_with(distribution, obs_normalization=True):
+    return Config(
+        actor=ModelConfig(
+            hidden_dims=(8, 6),
+            obs_normalization=obs_normalization,
+            distribution_cfg=distribution,
+        ),
+        critic=ModelConfig(hidden_dims=(4,), obs_normalization=obs_normalization),
+    )
+
+
+def torch_layers(rng, *widths):
+    """Weights as torch.nn.Sequential names and lays them out: [out, in]."""
+    state = {}
+    for index, (width, out) in enumerate(pairwise(widths)):
+        state[f"mlp.{2 * index}.weight"] = rng.normal(size=(out, width))
+        state[f"mlp.{2 * index}.bias"] = rng.normal(size=out)
+    return state
+
+
+def state_dicts(name, seed=0):
+    """State dicts of actor and critic as rsl_rl saves them, with random values."""
+    rng = np.random.default_rng(seed)
+    rows = 2 if name in ("hetero", "beta") else 1
+    actor = torch_layers(rng, NUM_OBS, 8, 6, rows * NUM_ACTIONS)
+    critic = torch_layers(rng, NUM_OBS, 4, 1)
+    if name == "scalar":
+        actor["distribution.std_param"] = rng.uniform(0.5, 1.0, NUM_ACTIONS)
+    if name == "log":
+        actor["distribution.log_std_param"] = rng.normal(size=NUM_ACTIONS)
+    for state in (actor, critic):
+        var = rng.uniform(0.5, 2.0, (1, NUM_OBS))
+        state["obs_normalizer._mean"] = rng.normal(size=(1, NUM_OBS))
+        state["obs_normalizer._var"] = var
+        state["obs_normalizer._std"] = np.sqrt(var)
+        state["obs_normalizer.count"] = np.array(4096)
+    as_float32 = lambda x: x if x.dtype == np.int64 else x.astype(np.float32)
+    return (
+        {key: as_float32(x) for key, x in state.items()} for state in (actor, critic)
+    )
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_state_dicts_make_the_round_trip(name):
+    config, (actor, critic) = config_with(HEADS[name]), state_dicts(name)
+    params, stats = params_from_rsl_rl(config, actor, critic)
+    for written, wanted in zip(
+        params_to_rsl_rl(config, params, stats), (actor, critic), strict=True
+    ):
+        assert written.keys() == wanted.keys()
+        for key, value in wanted.items():
+            assert written[key].shape == value.shape, key
+            assert written[key].dtype == value.dtype, key
+            np.testing.assert_allclose(written[key], value, rtol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("obs_normalization", [True, False])
+def test_parameters_make_the_round_trip(name, obs_normalization):
+    """And have the structure and types that the network starts with."""
+    config = config_with(HEADS[name], obs_normalization)
+    network = actor_critic(Continuous(NUM_ACTIONS), config.actor, config.critic)
+    obs = {"policy": np.zeros((1, NUM_OBS), np.float32)}
+    wanted = jax.eval_shape(network.init, jax.random.key(0), obs)
+    rng = np.random.default_rng(0)
+    wanted = jax.tree.map(lambda x: np.float32(rng.uniform(0.5, 1, x.shape)), wanted)
+    if obs_normalization:
+        actor, critic = wanted[1]["actor"], wanted[1]["critic"]
+        count = np.float32(300.0)
+        wanted = (
+            wanted[0],
+            {
+                "actor": actor._replace(count=count),
+                "critic": critic._replace(count=count),
+            },
+        )
+    actual = params_from_rsl_rl(config, *params_to_rsl_rl(config, *wanted))
+    assert jax.tree.structure(actual) == jax.tree.structure(wanted)
+    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(wanted), strict=True):
+        assert x.dtype == jnp.float32
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+# From the output rows of the last layer to what the network's distribution holds.
+MEANING = {
+    "scalar": lambda rows, state: (rows[0], state["distribution.std_param"]),
+    "log": lambda rows, state: (rows[0], np.exp(state["distribution.log_std_param"])),
+    "hetero": lambda rows, state: (rows[0], np.clip(rows[1], 1e-6, 1e6)),
+    "beta": lambda rows, state: (softplus(rows[0]) + 1, softplus(rows[1]) + 1),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_network_computes_what_torch_would(name):
+    """W x + b and ELU on (x - mean) / (std + 0.01), in float64."""
+    config, (actor, critic) = config_with(HEADS[name]), state_dicts(name)
+    obs = np.random.default_rng(1).normal(size=(7, NUM_OBS)).astype(np.float32)
+    network = actor_critic(Continuous(NUM_ACTIONS), config.actor, config.critic)
+    params, stats = params_from_rsl_rl(config, actor, critic)
+    inputs = network.prepare(stats, {"policy": jnp.asarray(obs)})
+
+    def forward(state, num_layers):
+        state = {key: np.float64(x) for key, x in state.items()}
+        x = obs - state["obs_normalizer._mean"]
+        x = x / (state["obs_normalizer._std"] + 0.01)
+        for index in range(num_layers):
+            x = x @ state[f"mlp.{2 * index}.weight"].T + state[f"mlp.{2 * index}.bias"]
+            if index < num_layers - 1:
+                x = np.where(x > 0, x, np.expm1(x))
+        return x
+
+    rows = forward(actor, 3).reshape(7, -1, NUM_ACTIONS).swapaxes(0, 1)
+    policy = network.policy(params, inputs)
+    for x, wanted in zip(policy[:2], MEANING[name](rows, actor), strict=True):
+        wanted = np.broadcast_to(wanted, x.shape)
+        np.testing.assert_allclose(x, wanted, rtol=1e-4, atol=1e-5)
+    value = network.value(params, inputs)
+    np.testing.assert_allclose(value, forward(critic, 2)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_are_read():
+    config, (actor, critic) = config_with(HEADS["scalar"]), state_dicts("scalar")
+    _, stats = params_from_rsl_rl(config, actor, critic)
+    assert isinstance(stats["actor"], RunningStats)
+    np.testing.assert_array_equal(stats["actor"].mean, actor["obs_normalizer._mean"][0])
+    np.testing.assert_array_equal(stats["critic"].var, critic["obs_normalizer._var"][0])
+    assert stats["critic"].count == 4096
+
+
+@pytest.mark.parametrize(
+    "entry", ["mlp.2.bias", "distribution.std_param", "mlp.4.weight"]
+)
+def test_a_missing_entry_is_named(entry):
+    actor, critic = state_dicts("scalar")
+    del actor[entry]
+    with pytest.raises(ValueError, match=f"has no '{entry}': was it saved by another"):
+        params_from_rsl_rl(config_with(HEADS["scalar"]), actor, critic)
+
+
+def test_an_entry_too_many_is_named():
+    actor, critic = state_dicts("scalar")
+    critic["mlp.4.weight"] = np.zeros((1, 1), np.float32)
+    with pytest.raises(ValueError, match=r"holds 'mlp.4.weight', not used here"):
+        params_from_rsl_rl(config_with(HEADS["scalar"]), actor, critic)
+
+
+def test_statistics_that_the_configuration_does_not_want_are_left_over():
+    config = config_with(HEADS["scalar"], obs_normalization=False)
+    with pytest.raises(ValueError, match="holds 'obs_normalizer"):
+        params_from_rsl_rl(config, *state_dicts("scalar"))
+
+
+def test_state_dicts_are_not_changed():
+    actor, critic = state_dicts("scalar")
+    keys = set(actor), set(critic)
+    params_from_rsl_rl(config_with(HEADS["scalar"]), actor, critic)
+    assert (set(actor), set(critic)) == keys
