@@ -72,7 +72,8 @@ def learn(task: str) -> tuple[dict, np.ndarray]:
     result = {
         "task": task,
         "changes": CHANGES[task],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
+        "machine": f"{os.cpu_count()} {platform.machine()} cores",
+        "jax": jax.__version__,
         "steps_per_iteration": config.num_envs * config.num_steps_per_env,
         "goal": config.solved_return,
         "compile_seconds": time.perf_counter() - started,
@@ -92,7 +93,8 @@ def learn(task: str) -> tuple[dict, np.ndarray]:
             "played_return": float(played.episode_return.mean()),
             **{f"played {tag}": float(x.mean()) for tag, x in played.log.items()},
         }
-        brief = {k: v for k, v in result["seeds"][seed].items() if k != "episode_return"}
+        brief = dict(result["seeds"][seed])
+        del brief["episode_return"]
         print(task, "seed", seed, brief, flush=True)
     return result, shoot(ppo, task, state.train)
 
@@ -123,13 +125,14 @@ def save_curve(task: str, result: dict) -> None:
     axes = figure.subplots()
     for seed, run in result["seeds"].items():
         curve = np.array(run["episode_return"])
-        million_steps = np.arange(1, len(curve) + 1) * result["steps_per_iteration"] / 1e6
-        axes.plot(million_steps, curve, label=f"seed {seed}: {run['seconds']:.0f} s")
+        steps = np.arange(1, len(curve) + 1) * result["steps_per_iteration"]
+        axes.plot(steps / 1e6, curve, label=f"seed {seed}: {run['seconds']:.0f} s")
     if result["goal"] is not None:
         axes.axhline(result["goal"], color="gray", linestyle="--", linewidth=1)
     axes.set_xlabel("million environment steps")
     axes.set_ylabel("mean return of 100 episodes")
-    axes.set_title(f"{task}, 2 CPU cores, after {result['compile_seconds']:.0f} s of compiling")
+    compiling = f"after {result['compile_seconds']:.0f} s of compiling"
+    axes.set_title(f"{task} on {result['machine']}, {compiling}")
     axes.grid(alpha=0.3)
     axes.legend()
     name = task.lower().replace("-", "_")

@@ -1,4 +1,4 @@
-"""Franka-Reach: position only; small and short-sighted, so that a CPU learns it fast."""
+"""Franka-Reach: position only, small and short-sighted: a CPU learns it in seconds."""
 
 from ppo_jax.config import AlgorithmConfig, Config
 from ppo_jax.networks import DistributionConfig, ModelConfig
