@@ -61,12 +61,13 @@ def main():
     compiled = lowered.compile()
     compile_s = time.perf_counter() - started - lower_s
 
-    run_s, returns = [], []
+    run_s, processor_s, returns = [], [], []
     for seed in range(args.repeats):
         key = jax.block_until_ready(jax.random.key(seed))
-        started = time.perf_counter()
+        started, processor_started = time.perf_counter(), time.process_time()
         _, metrics = jax.block_until_ready(compiled(key))
         run_s.append(time.perf_counter() - started)
+        processor_s.append(time.process_time() - processor_started)
         returns.append(float(metrics["episode_return"][-1]))
 
     seconds = statistics.median(run_s)
@@ -81,6 +82,7 @@ def main():
         "env_steps": env_steps,
         "compile_s": round(lower_s + compile_s, 2),
         "run_s": round(seconds, 3),
+        "processor_s": round(statistics.median(processor_s), 3),
         "steps_per_s": round(env_steps / seconds),
         "episode_return": round(statistics.mean(returns), 1),
     }

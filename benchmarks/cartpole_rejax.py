@@ -51,13 +51,18 @@ def main():
     train = lowered.compile()
     compile_s = time.perf_counter() - started - lower_s
 
-    run_s, returns = [], []
+    run_s, processor_s, returns = [], [], []
     for seed in range(args.repeats):
         key = jax.block_until_ready(jax.random.key(seed))
-        started = time.perf_counter()
+        started, processor_started = time.perf_counter(), time.process_time()
         state, _ = jax.block_until_ready(train(key))
         run_s.append(time.perf_counter() - started)
-        act, env, params = algorithm.make_act(state), algorithm.env, algorithm.env_params
+        processor_s.append(time.process_time() - processor_started)
+        act, env, params = (
+            algorithm.make_act(state),
+            algorithm.env,
+            algorithm.env_params,
+        )
         _, episode_return = evaluate(act, key, env, params, 128, 500)
         returns.append(float(episode_return.mean()))
 
@@ -72,6 +77,7 @@ def main():
         "env_steps": env_steps,
         "compile_s": round(lower_s + compile_s, 2),
         "run_s": round(seconds, 3),
+        "processor_s": round(statistics.median(processor_s), 3),
         "steps_per_s": round(env_steps / seconds),
         "episode_return": round(statistics.mean(returns), 1),
     }

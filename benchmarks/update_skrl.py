@@ -2,7 +2,7 @@
 # requires-python = "==3.12.*"
 # dependencies = ["skrl[jax]==2.1.1", "jax==0.11.2"]
 # ///
-"""One PPO update of skrl's JAX agent on the CPU: returns, then 5 epochs of 4 minibatches.
+"""One PPO update of skrl's JAX agent on the CPU: returns, 5 epochs of 4 minibatches.
 
 The memory is filled by skrl's own `act` and `record_transition`, outside the clock,
 with random observations, rewards and episode ends.
@@ -41,7 +41,9 @@ class Policy(GaussianMixin, Model):
     @nn.compact
     def __call__(self, inputs, role):
         log_std = self.param("log_std", lambda _: jnp.zeros(ACTION_DIM))
-        return nn.Dense(ACTION_DIM)(hidden(inputs["observations"])), {"log_std": log_std}
+        return nn.Dense(ACTION_DIM)(hidden(inputs["observations"])), {
+            "log_std": log_std
+        }
 
 
 class Value(DeterministicMixin, Model):

@@ -1,4 +1,8 @@
-"""Franka-Lift: the agent of Isaac Lab's Franka cube lift, as it ships there."""
+"""Franka-Lift: the agent of Isaac Lab's Franka cube lift, as it ships there.
+
+One thing is added: the task sees actions clipped to +- 5. It observes its last action,
+and unclipped the two can push each other up without bound.
+"""
 
 from ppo_jax.config import AlgorithmConfig, Config
 from ppo_jax.networks import DistributionConfig, ModelConfig
@@ -9,6 +13,7 @@ CONFIG = Config(
     num_steps_per_env=24,
     max_iterations=1500,
     save_interval=50,
+    clip_actions=5.0,
     actor=ModelConfig(
         hidden_dims=(256, 128, 64), distribution_cfg=DistributionConfig()
     ),

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +110,16 @@ class TorchEnv(Protocol):
         ...
 
 
+class _Result(NamedTuple):
+    """What an operation returns; made once, since it is compared in every step."""
+
+    specs: Any  # tree of jax.ShapeDtypeStruct
+    treedef: Any
+    names: list[str]  # of the leaves, as are the following
+    shapes: list[tuple[int, ...]]
+    dtypes: list[str]  # of JAX
+
+
 @dataclass
 class _HostSide:
     """What the host remembers between two calls."""
@@ -131,7 +141,7 @@ class BridgedEnv:
 
     torch_env: TorchEnv
     driver: str
-    specs: TimeStep  # of jax.ShapeDtypeStruct
+    results: dict[Any, _Result]  # by operation
     host_side: _HostSide
 
     @property
@@ -230,7 +240,12 @@ def bridge(torch_env: TorchEnv, driver: str = "in_jit") -> BridgedEnv:
         final_obs=obs if torch_env.has_final_obs else None,
         log={},
     )
-    return BridgedEnv(torch_env, driver, specs, _HostSide())
+    results = {
+        _reset: _result(obs, prefix="obs"),
+        _step: _result(specs),
+        _set_episode_length: _result(()),
+    }
+    return BridgedEnv(torch_env, driver, results, _HostSide())
 
 
 def share_gpu(device: str) -> None:
@@ -290,8 +305,16 @@ def _set_episode_length(env: BridgedEnv, length: Tensor) -> Any:
     return ()
 
 
-def _result_specs(env: BridgedEnv, operation: Callable[..., Any]) -> Any:
-    return {_reset: env.specs.obs, _step: env.specs, _set_episode_length: ()}[operation]
+def _result(specs: Any, prefix: str = "") -> _Result:
+    paths, treedef = jax.tree_util.tree_flatten_with_path(specs)
+    leaves = [spec for _, spec in paths]
+    return _Result(
+        specs,
+        treedef,
+        names=[prefix + _name(path) for path, _ in paths],
+        shapes=[spec.shape for spec in leaves],
+        dtypes=[spec.dtype.name for spec in leaves],
+    )
 
 
 @partial(jax.jit, static_argnames=("env", "operation"))
@@ -306,7 +329,7 @@ def _call_in_jit(
     The jit is for calls from outside of one. Without `has_side_effect` XLA may drop
     a call whose result nobody reads, or merge two.
     """
-    specs = (jax.ShapeDtypeStruct((), jnp.int32), _result_specs(env, operation))
+    specs = (jax.ShapeDtypeStruct((), jnp.int32), env.results[operation].specs)
     callback = partial(_fill_buffers, env, operation)
     return buffer_callback(callback, specs, has_side_effect=True)(env_state, *inputs)
 
@@ -331,7 +354,7 @@ def _fill_buffers(
             if env_state is not None:
                 _require_last_state(env, torch.from_dlpack(env_state))
             tensors = operation(env, *map(torch.from_dlpack, inputs))
-            tensors = _checked(env, operation, tensors)
+            tensors = _checked(env.results[operation], tensors)
             env.host_side.calls += 1
             state_buffer, buffers = outputs
             torch.from_dlpack(state_buffer).fill_(env.host_side.calls)
@@ -381,7 +404,7 @@ def _call_on_host(
         if env_state is not None:
             _require_last_state(env, to_torch(env_state))
         exported = [to_torch(x) for x in inputs]
-        tensors = _checked(env, operation, operation(env, *exported))
+        tensors = _checked(env.results[operation], operation(env, *exported))
     views = [to_jax(tensor) for tensor in tensors]
     host_side.calls += 1
     count = np.int32(host_side.calls)
@@ -389,8 +412,7 @@ def _call_on_host(
     # Either allocator may reuse memory as soon as the host lets go of it, although the
     # device still has to read it.
     host_side.kept.append((inputs, exported, tensors, views))
-    treedef = jax.tree.structure(_result_specs(env, operation))
-    return next_state, jax.tree.unflatten(treedef, arrays)
+    return next_state, jax.tree.unflatten(env.results[operation].treedef, arrays)
 
 
 @jax.jit
@@ -399,37 +421,32 @@ def _own(env_state: Any, views: list[Array]) -> tuple[Array, list[Array], Array]
     return env_state, jax.tree.map(jnp.copy, views), jnp.zeros((), jnp.int32)
 
 
-def _checked(env: BridgedEnv, operation: Callable[..., Any], result: Any) -> list[Any]:
-    """Returns the tensors of a result in the order of its specs.
+def _checked(result: _Result, tree: Any) -> list[Any]:
+    """Returns the tensors of a tree in the order of the specs.
 
     Raises:
       ValueError: a tensor or group is missing, is one too many, or has another shape.
       TypeError: a tensor has another type than before, or one that JAX would convert.
     """
-    specs = _result_specs(env, operation)
-    expected = _named_leaves(specs)
-    found = dict(_named_leaves(result))
-    if set(found) != {name for name, _ in expected}:
+    tensors, treedef = jax.tree.flatten(tree)
+    if treedef != result.treedef:
+        found = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
         raise ValueError(
-            f"the simulator returned {sorted(found)}, not "
-            f"{sorted(name for name, _ in expected)} as it did first"
+            f"the simulator returned {', '.join(found)}; at first it was "
+            f"{', '.join(result.names)}"
         )
-    prefix = "obs" if operation is _reset else ""
-    return [_checked_tensor(prefix + n, found[n], spec) for n, spec in expected]
+    expected = zip(result.names, tensors, result.shapes, result.dtypes, strict=True)
+    for name, tensor, shape, dtype in expected:
+        if DTYPES.get(str(getattr(tensor, "dtype", None))) != dtype:
+            found = _spec(name, tensor).dtype
+            raise TypeError(f"{name} is {found}, but {dtype} was expected")
+        if tensor.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {shape}")
+    return tensors
 
 
-def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [(jax.tree_util.keystr(path).lstrip("."), leaf) for path, leaf in leaves]
-
-
-def _checked_tensor(name: str, tensor: Tensor, spec: Any) -> Tensor:
-    found = _spec(name, tensor)
-    if found.dtype != spec.dtype:
-        raise TypeError(f"{name} is {found.dtype}, but {spec.dtype} was expected")
-    if found.shape != spec.shape:
-        raise ValueError(f"{name} has shape {found.shape}, not {spec.shape}")
-    return tensor.detach()
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path).lstrip(".")
 
 
 def _spec(name: str, tensor: Tensor) -> Any:

@@ -135,12 +135,16 @@ class VectorEnv:
         truncated = episode_length >= self.max_episode_length
         done = terminated | truncated
 
-        first_state = jax.vmap(self.task.reset)(self._split(reset_key))
-        state = _where(done, first_state, state)
-        first_obs = jax.vmap(self.task.observe)(first_state, self._split(first_key))
+        def restart() -> tuple[Any, Obs]:
+            first_state = jax.vmap(self.task.reset)(self._split(reset_key))
+            first_obs = jax.vmap(self.task.observe)(first_state, self._split(first_key))
+            return _where(done, (first_state, first_obs), (state, final_obs))
+
+        # With few environments most steps end no episode, and reset nothing.
+        state, obs = jax.lax.cond(done.any(), restart, lambda: (state, final_obs))
 
         timestep = TimeStep(
-            obs=_where(done, first_obs, final_obs),
+            obs=obs,
             reward=reward,
             terminated=terminated,
             truncated=truncated,

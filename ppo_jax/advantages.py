@@ -52,7 +52,11 @@ def gae(
         return advantage, advantage
 
     _, advantage = jax.lax.scan(
-        backward, jnp.zeros_like(td_error[0]), (td_error, decay), reverse=True
+        backward,
+        jnp.zeros_like(td_error[0]),
+        (td_error, decay),
+        reverse=True,
+        unroll=8,  # the body is a multiplication; the loop would cost more than it
     )
     return advantage
 

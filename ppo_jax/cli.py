@@ -37,7 +37,9 @@ class Arguments(NamedTuple):
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Runs a script; a user's mistake ends in one sentence and exit code 2."""
     try:
-        sys.exit(main() or 0)
+        code = main() or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

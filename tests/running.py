@@ -1,12 +1,18 @@
 """How tests run the scripts: in this process, or as real processes."""
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from ppo_jax import cli
 
@@ -23,7 +29,7 @@ TINY = (
 
 def call(script, *argv):
     """Returns the exit code of a script's `main` as its command line would run it."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, cached_compilations(scratch("cache")):
         patch.setattr(sys, "argv", [f"{script.__name__}.py", *argv])
         patch.setattr(cli, "use_compilation_cache", lambda: None)
         with pytest.raises(SystemExit) as end:
@@ -50,6 +56,40 @@ def finish(process, seconds=240):
     return process.returncode, out, err
 
 
-def copy_of(run, folder):
-    """Returns a copy of a run's folder, to be damaged."""
-    return Path(shutil.copytree(run, Path(folder) / "copy"))
+@functools.cache
+def tiny_run():
+    """Returns a run of two iterations, trained once for all tests: do not change it."""
+    import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(scratch("home"))
+        assert call(train, *TINY, "--max_iterations=2", "--logger=none") == 0
+        (run,) = (scratch("home") / cli.LOG_ROOT / "Cartpole").iterdir()
+    return run
+
+
+@functools.cache
+def scratch(name):
+    """Returns a folder that lives as long as this process."""
+    folder = Path(tempfile.mkdtemp(prefix=f"ppo_jax_{name}_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def cached_compilations(folder):
+    """Keeps what is compiled meanwhile in a folder, however fast it was."""
+    changes = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in changes}
+    try:
+        for name, value in changes.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()

@@ -14,12 +14,7 @@ from ppo_jax import checkpoint, cli
 def home(tmp_path_factory):
     """A folder with runs: `good` and variants of it that are broken in one way each."""
     home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        code = running.call(train, *running.TINY, "--max_iterations=2", "--logger=none")
-    assert code == 0
-    (run,) = (home / cli.LOG_ROOT / "Cartpole").iterdir()
-    good = run.rename(home / "good")
+    good = shutil.copytree(running.tiny_run(), home / "good")
     (home / "file.txt").write_text("not a run\n")
     (home / "folder").mkdir()
     (home / "unknown_task").mkdir()

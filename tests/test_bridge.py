@@ -388,7 +388,7 @@ def spoiled(**fields):
         (
             spoiled(obs=lambda x: {"policy": x["policy"]}),
             ValueError,
-            r"the simulator returned .*, not .*obs\['image'\]",
+            r"the simulator returned .*; at first it was .*obs\['image'\]",
         ),
         (spoiled(final_obs=lambda x: None), ValueError, "the simulator returned"),
     ],

@@ -203,6 +203,10 @@ def test_death_at_any_moment_of_a_save_loses_nothing(tmp_path, monkeypatch, wher
     def die(*args):
         raise KeyboardInterrupt
 
+    def delete_one_and_die(path):
+        next(file for file in path.rglob("*") if file.is_file()).unlink()
+        die()
+
     def write_one_and_die(path, item):
         seen.append(path)
         write(path, item) if len(seen) == 1 else die()
@@ -215,10 +219,11 @@ def test_death_at_any_moment_of_a_save_loses_nothing(tmp_path, monkeypatch, wher
         elif where == "after":
             patch.setattr(checkpoint, "_digests", die)
         else:
-            patch.setattr(shutil, "rmtree", die)
+            patch.setattr(shutil, "rmtree", delete_one_and_die)
         with pytest.raises(KeyboardInterrupt):
             save(tmp_path, 10, keep=1)
     expected = 10 if where == "prune" else 5
+    assert checkpoint.iterations(tmp_path) == [expected]
     restored = checkpoint.restore_run(tmp_path, template_of(make_run(1)))
     assert (restored.iteration, restored.skipped) == (expected, [])
     save(tmp_path, 15, keep=1)

@@ -134,7 +134,7 @@ def batch_of(behaviour, ratio=1.0, num_samples=4):
     )
 
 
-def test_before_any_step_the_policy_is_the_one_that_acted(maybe_jit):
+def test_before_any_step_the_policy_is_the_one_that_acted():
     """Ratio 1, KL 0, clip fraction 0; the gradient is the plain policy gradient."""
     start, hparams = params(), Hyperparams(entropy_coef=0.0, value_loss_coef=0.0)
     batch = batch_of(start)
@@ -146,14 +146,12 @@ def test_before_any_step_the_policy_is_the_one_that_acted(maybe_jit):
         policy = network().policy(params, batch.obs)
         return -(policy.log_prob(batch.action) * batch.advantage).mean()
 
-    (value, metrics), gradient = maybe_jit(jax.value_and_grad(loss, has_aux=True))(
-        start
-    )
+    (value, metrics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(start)
     assert metrics["kl"] == 0.0
     assert metrics["clip_fraction"] == 0.0
     np.testing.assert_allclose(value, -0.5, rtol=1e-6)  # -(-1 + 0 + 1 + 2) / 4
     np.testing.assert_allclose(metrics["value_loss"], 0.09, rtol=1e-5)  # 0.3^2
-    expected = jax.grad(plain)(start)["actor"]
+    expected = jax.jit(jax.grad(plain))(start)["actor"]
     for name in expected:
         np.testing.assert_allclose(gradient["actor"][name], expected[name], rtol=1e-5)
 

@@ -22,7 +22,7 @@ RSL_RL_TAGS = {  # of 5.5.1; learning and collecting are one program here
 }
 
 
-def write(folder, iterations, first=0, logger="tensorboard", scale=1.0):
+def write(folder, iterations, first=0, logger="tensorboard", scale=1.0, pace=0.4):
     """Writes iterations as a run does; the return is NaN before iteration 2."""
     writer = metrics.open_writer(folder, logger, first)
     for iteration in iterations:
@@ -31,7 +31,7 @@ def write(folder, iterations, first=0, logger="tensorboard", scale=1.0):
             "value_loss": scale * 0.5,
             "log/Metrics/success": 1.0,
         }
-        writer.write(iteration, scalars, 0.4 * iteration)
+        writer.write(iteration, scalars, pace * iteration)
     return writer
 
 
@@ -79,10 +79,11 @@ def test_return_is_drawn_over_seconds_too(tmp_path):
     assert points == [(0, 2.0), (1, 3.0), (1, 4.0), (2, 5.0)]  # 0.8, 1.2, 1.6, 2.0 s
 
 
-def test_resume_leaves_no_gap_and_no_double(tmp_path):
+@pytest.mark.parametrize("pace", [0.4, 10.0])  # seconds are no iterations
+def test_resume_leaves_no_gap_and_no_double(tmp_path, pace):
     """Resumed at 3 after 5 iterations, 3 and 4 are those of the resumed run."""
-    write(tmp_path, range(5)).close()
-    write(tmp_path, range(3, 7), first=3, scale=10.0).close()
+    write(tmp_path, range(5), pace=pace).close()
+    write(tmp_path, range(3, 7), first=3, scale=10.0, pace=pace).close()
     expected = [(2, 2.0), (3, 30.0), (4, 40.0), (5, 50.0), (6, 60.0)]
     assert scalars_of(tmp_path, "Train/mean_reward") == expected
     table = metrics.read_table(tmp_path)
@@ -116,6 +117,20 @@ def test_torn_event_is_cut_off(tmp_path, missing):
     path.write_bytes(path.read_bytes()[:-missing])
     write(tmp_path, range(1, 3), first=1).close()
     assert scalars_of(tmp_path, "Loss/value") == [(0, 0.5), (1, 0.5), (2, 0.5)]
+
+
+@pytest.mark.parametrize("missing", [1, 5, 20])
+def test_torn_event_over_time_is_cut_off(tmp_path, missing):
+    """Also the last record, of which only a checksum may be missing."""
+    write(tmp_path, range(3)).close()
+    (path,) = event_files(tmp_path)
+    whole = path.read_bytes()
+    write(tmp_path, range(3, 4), first=3).close()
+    path.write_bytes(whole[:-missing])
+    write(tmp_path, range(3, 4), first=3, logger="none").close()
+    assert whole.startswith(path.read_bytes())
+    assert len(whole) - path.stat().st_size > 20
+    assert scalars_of(tmp_path, "Loss/value") == [(i, 0.5) for i in range(3)]
 
 
 def test_garbled_event_is_cut_off(tmp_path):

@@ -1,11 +1,12 @@
 """The loop on the host: when it saves, what stops it, and that it compiles once."""
 
+import functools
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,6 @@ from ppo_jax import (
     TimeStep,
     actor_critic,
     checkpoint,
-    cli,
     metrics,
     runner,
 )
@@ -33,65 +33,101 @@ NUM_STEPS = 4
 FAULTY = np.array([False, True, False, True])  # environments 1 and 3
 
 
+class Fault(NamedTuple):
+    """What breaks, and in which step; part of the state, so that nothing recompiles."""
+
+    reward: Any = 0.0  # added to the reward
+    obs: Any = 0.0  # added to the observation
+    step: Any = 0  # counted from 1
+
+
+class CounterState(NamedTuple):
+    """Steps of each episode, steps of all, and what is to break."""
+
+    count: Any
+    step: Any
+    fault: Fault
+
+
 @dataclass(frozen=True)
 class Counter:
-    """Four environments that count their steps; one quantity breaks in one step."""
+    """Four environments that count their steps."""
 
-    quantity: str = ""
-    value: float = 0.0
-    broken_step: int = 0  # counted from 1
     num_envs: int = 4
     max_episode_length: int = 6
     step_dt: float = 0.1
-    action_space: Any = Continuous(1)
+
+    @property
+    def action_space(self):
+        return Continuous(1)
 
     def reset(self, key):
+        fault = Fault(jnp.float32(0), jnp.float32(0), jnp.int32(0))
         count = jnp.zeros(self.num_envs, jnp.int32)
-        return (count, jnp.int32(0)), self._obs(count, False)
+        return CounterState(count, jnp.int32(0), fault), self._obs(count, 0.0)
 
     def step(self, env_state, action):
-        count, step = env_state
+        count, step, fault = env_state
         step, count = step + 1, count + 1
-        broken = FAULTY & (step == self.broken_step)
-        reward = -jnp.abs(action[:, 0])
-        if self.quantity == "reward":
-            reward = jnp.where(broken, self.value, reward)
+        broken = FAULTY & (step == fault.step)
         truncated = count >= self.max_episode_length
         count = jnp.where(truncated, 0, count)
-        obs = self._obs(count, broken if self.quantity == "obs" else False)
-        never = jnp.zeros(self.num_envs, bool)
-        return (count, step), TimeStep(obs, reward, never, truncated, None, {})
+        timestep = TimeStep(
+            obs=self._obs(count, jnp.where(broken, fault.obs, 0.0)),
+            reward=-jnp.abs(action[:, 0]) + jnp.where(broken, fault.reward, 0.0),
+            terminated=jnp.zeros(self.num_envs, bool),
+            truncated=truncated,
+            final_obs=None,
+            log={},
+        )
+        return CounterState(count, step, fault), timestep
 
     def randomize_episode_length(self, env_state, key):
         return env_state
 
-    def _obs(self, count, broken):
-        x = jnp.stack([jnp.sin(count), jnp.cos(count)], axis=-1)
-        return {"policy": jnp.where(jnp.reshape(broken, (-1, 1)), self.value, x)}
+    def _obs(self, count, added):
+        return {"policy": jnp.stack([jnp.sin(count), jnp.cos(count) + added], axis=-1)}
 
 
-def make_config(**changes):
-    """One gradient step an iteration, so that a loss is measured before any step."""
-    algorithm = AlgorithmConfig(
-        num_learning_epochs=1,
-        num_mini_batches=1,
-        learning_rate=changes.pop("learning_rate", 1e-3),
+MODEL = ModelConfig(hidden_dims=(4,))
+CONFIG = Config(
+    task="Counter",
+    num_envs=4,
+    num_steps_per_env=NUM_STEPS,
+    max_iterations=6,
+    logger="none",
+    actor=MODEL,
+    critic=MODEL,
+    # one gradient step an iteration: a loss is measured before anything has moved
+    algorithm=AlgorithmConfig(num_learning_epochs=1, num_mini_batches=1),
+)
+
+
+@functools.cache
+def compiled_trainer():
+    """One trainer for all tests: a program is compiled once per trainer."""
+    return runner.make_trainer(CONFIG, Counter())
+
+
+def make_trainer(**changes):
+    """The same program with other settings of the loop."""
+    return compiled_trainer()._replace(config=replace(CONFIG, **changes))
+
+
+def start(fault=None, learning_rate=1e-3):
+    """A run at its beginning, with something that is going to break."""
+    run = compiled_trainer().init(jax.random.key(CONFIG.seed))
+    if fault:
+        fault = jax.tree.map(jnp.asarray, fault)
+        run = run._replace(env_state=run.env_state._replace(fault=fault))
+    learning_rate = jnp.float32(learning_rate)
+    return run._replace(train=run.train._replace(learning_rate=learning_rate))
+
+
+def train_counter(folder, run=None, callbacks=None, **changes):
+    return runner.run_training(
+        make_trainer(**changes), folder, run, **(callbacks or {})
     )
-    defaults = {"num_steps_per_env": NUM_STEPS, "max_iterations": 6, "logger": "none"}
-    model = ModelConfig(hidden_dims=(4,))
-    return Config(
-        task="Counter",
-        num_envs=4,
-        actor=model,
-        critic=model,
-        algorithm=algorithm,
-        **(defaults | changes),
-    )
-
-
-def train_counter(folder, env=Counter(), run=None, callbacks=None, **changes):
-    trainer = runner.make_trainer(make_config(**changes), env)
-    return runner.run_training(trainer, folder, run, **(callbacks or {}))
 
 
 def learned(outcome):
@@ -101,20 +137,18 @@ def learned(outcome):
 # The run breaks in its second iteration: steps 5 to 8.
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
-    ("quantity", "broken_step", "words"),
+    ("quantity", "step", "words"),
     [
         ("reward", 5, "reward of the environments [1, 3]"),
         ("reward", 8, "reward of the environments [1, 3]"),
         ("obs", 6, "obs['policy'] of the environments [1, 3]"),
     ],
 )
-def test_environment_that_breaks_stops_the_run(
-    tmp_path, quantity, broken_step, words, value
-):
+def test_environment_that_breaks_stops_the_run(tmp_path, quantity, step, words, value):
     """Iteration, quantity, environments and the last good checkpoint are named."""
-    env = Counter(quantity, value, broken_step)
+    fault = Fault(step=step)._replace(**{quantity: value})
     with pytest.raises(runner.NotFinite) as error:
-        train_counter(tmp_path, env, save_interval=1)
+        train_counter(tmp_path, start(fault), save_interval=1)
     sentence = str(error.value)
     assert f"in iteration 2 {words} became NaN or infinite" in sentence
     assert f"last good checkpoint is {tmp_path / 'checkpoints' / '1'}." in sentence
@@ -124,59 +158,68 @@ def test_environment_that_breaks_stops_the_run(
 
 def test_observation_that_breaks_in_the_last_step_is_not_saved(tmp_path):
     """Step 8 ends iteration 2; what it observes is acted on in iteration 3."""
-    env = Counter("obs", np.nan, broken_step=8)
+    run = start(Fault(obs=np.nan, step=8))
     with pytest.raises(runner.NotFinite, match=r"in iteration 2 .*/checkpoints/1\."):
-        train_counter(tmp_path, env, save_interval=1)
+        train_counter(tmp_path, run, save_interval=1)
     assert checkpoint.iterations(tmp_path) == [1]
 
 
 def test_unchecked_environment_still_cannot_spoil_what_is_learned(tmp_path):
     """`check_for_nan = False` lets observations pass, but no loss that is NaN."""
-    env = Counter("reward", np.nan, broken_step=5)
+    run = start(Fault(reward=np.nan, step=5))
     with pytest.raises(runner.NotFinite, match=r"in iteration 2 the .* loss"):
-        train_counter(tmp_path, env, save_interval=1, check_for_nan=False)
+        train_counter(tmp_path, run, save_interval=1, check_for_nan=False)
     assert checkpoint.iterations(tmp_path) == [1]
 
 
-def broken_loss(quantity, params, network, batch, hparams):
-    """ppo_loss with one quantity not finite: the loss, or only its gradient."""
+def test_loss_that_breaks_stops_the_run(tmp_path):
+    """An infinite loss is named, and so is the gradient that it gave."""
+    trainer = make_trainer(save_interval=1)
+    hparams = trainer.hparams._replace(value_loss_coef=np.float32(np.inf))
+    with pytest.raises(
+        runner.NotFinite, match=r"iteration 1 the loss and the gradient"
+    ):
+        runner.run_training(trainer._replace(hparams=hparams), tmp_path)
+    assert checkpoint.iterations(tmp_path) == []
+
+
+def loss_without_gradient(params, network, batch, hparams):
+    """ppo_loss with a term that is 0 and whose gradient is NaN."""
     loss, reported = ppo_loss(params, network, batch, hparams)
-    if quantity == "loss":
-        return loss + jnp.inf, reported
     zero = 0.0 * jnp.sum(params["actor"]["head"]["mean"]["bias"] ** 2)
     return loss + jnp.sqrt(zero), reported  # d sqrt(0) = inf, times 0: NaN
 
 
-@pytest.mark.parametrize(
-    ("quantity", "words"),
-    [("loss", "the loss"), ("gradient", "the gradient of the actor")],
-)
-def test_update_that_breaks_stops_the_run(tmp_path, quantity, words):
-    """A loss or a gradient that is not finite: named, and nothing is saved."""
-    config, env = make_config(save_interval=1), Counter()
-    trainer = runner.make_trainer(config, env)
-    network = actor_critic(env.action_space, config.actor, config.critic)
-    ppo = make_ppo(network, config.algorithm, partial(broken_loss, quantity))
+@pytest.mark.slow
+def test_gradient_that_breaks_stops_the_run(tmp_path):
+    """All losses are finite, the gradient is not: it is named, nothing is saved."""
+    trainer, env = make_trainer(save_interval=1), Counter()
+    network = actor_critic(env.action_space, MODEL, MODEL)
+    ppo = make_ppo(network, CONFIG.algorithm, loss_without_gradient)
     step = jax.jit(partial(iterate, ppo, env, NUM_STEPS), donate_argnums=0)
     with pytest.raises(runner.NotFinite) as error:
         runner.run_training(trainer._replace(iterate=step), tmp_path)
-    assert f"in iteration 1 {words} became NaN" in str(error.value)
+    assert "in iteration 1 the gradient of the actor became NaN" in str(error.value)
     assert "There is no checkpoint yet" in str(error.value)
     assert checkpoint.iterations(tmp_path) == []
 
 
 def test_parameter_that_breaks_is_not_saved(tmp_path):
     """A learning rate beyond float32: losses are fine, the weights after them not."""
-    with pytest.raises(runner.NotFinite, match=r"in iteration 1 params\.actor\."):
-        train_counter(tmp_path, learning_rate=1e300, save_interval=1)
+    run = start(learning_rate=np.inf)
+    with pytest.raises(runner.NotFinite, match=r"in iteration 1 .*NaN or infinite"):
+        train_counter(tmp_path, run, save_interval=1)
     assert checkpoint.iterations(tmp_path) == []
 
 
 def test_train_exits_with_1_when_numbers_break(tmp_path, monkeypatch, capsys):
     """train.py: one sentence on stderr, exit code 1, no traceback."""
-    trainer = runner.make_trainer(make_config(), Counter("reward", np.nan, 5))
+    lower = runner.lower
+    run = start(Fault(reward=np.nan, step=5))
+    trainer = make_trainer()._replace(init=lambda key: run)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "make_trainer", lambda config: trainer)
+    monkeypatch.setattr(runner, "lower", lambda trainer: lower(compiled_trainer()))
     assert running.call(train, *running.TINY, "--logger=none") == 1
     _, err = capsys.readouterr()
     assert err.startswith("train.py: in iteration 2 reward of the environments [1, 3]")
@@ -222,7 +265,7 @@ def test_run_in_two_parts_is_the_run_in_one(tmp_path):
     """6 iterations = 3 + a restore + 3: everything equal, bit for bit."""
     whole = train_counter(tmp_path / "whole")
     train_counter(tmp_path / "parts", max_iterations=3)
-    trainer = runner.make_trainer(make_config(), Counter())
+    trainer = make_trainer()
     template = runner.abstract_run(trainer)
     restored = checkpoint.restore_run(tmp_path / "parts", template)
     parts = runner.run_training(trainer, tmp_path / "parts", restored.state)
@@ -232,7 +275,7 @@ def test_run_in_two_parts_is_the_run_in_one(tmp_path):
 def test_checkpoints_of_another_continuation_are_set_aside(tmp_path):
     """Going on from 2 where 4 is there: 4 moves away, the curves are cut at 2."""
     train_counter(tmp_path, max_iterations=2)
-    trainer = runner.make_trainer(make_config(), Counter())
+    trainer = make_trainer()
     early = checkpoint.restore_run(tmp_path, runner.abstract_run(trainer)).state
     train_counter(tmp_path, run=jax.tree.map(jnp.copy, early), max_iterations=4)
     train_counter(tmp_path, run=early, max_iterations=3)
@@ -336,6 +379,7 @@ class Compilations:
         )
 
 
+@pytest.mark.slow
 def test_a_real_run_compiles_its_iteration_once(tmp_path, monkeypatch):
     """train.py traces and compiles the iteration once, and once more in a resume."""
     monkeypatch.chdir(tmp_path)
@@ -348,27 +392,17 @@ def test_a_real_run_compiles_its_iteration_once(tmp_path, monkeypatch):
     assert second.of_iteration() == (1, 1)
 
 
-def test_second_start_reads_the_compilation_cache(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_second_start_reads_the_compilation_cache(tmp_path):
     """The second process to compile a program takes it from the disk."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
-    hits = "/jax/compilation_cache/cache_hits"
-    folder = jax.config.jax_compilation_cache_dir
-    threshold = jax.config.jax_persistent_cache_min_compile_time_secs
 
-    def compile_anew():
+    def hits():
         jax.clear_caches()
         with Compilations() as seen:
-            runner.lower(runner.make_trainer(make_config(), Counter())).compile()
-        return seen.counts.get(hits, 0)
+            runner.lower(runner.make_trainer(CONFIG, Counter())).compile()
+        return seen.counts.get("/jax/compilation_cache/cache_hits", 0)
 
-    try:
-        cli.use_compilation_cache()
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.experimental.compilation_cache.compilation_cache.reset_cache()
-        assert compile_anew() == 0
+    with running.cached_compilations(tmp_path):
+        assert hits() == 0
         assert any("iterate" in path.name for path in tmp_path.iterdir())
-        assert compile_anew() == 1
-    finally:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", threshold)
-        jax.experimental.compilation_cache.compilation_cache.reset_cache()
+        assert hits() > 0

@@ -64,8 +64,8 @@ WALK_PPO = ppo_for(
     PPOConfig(num_learning_epochs=2, num_mini_batches=2),
     ModelConfig(hidden_dims=(8,), obs_normalization=True),
 )
-WALK = partial(train, WALK_PPO, WALKS, NUM_STEPS, NUM_ITERATIONS)
-WALK_TRAIN = jit(WALK)
+START = jit(partial(init_run, WALK_PPO, WALKS))
+STEP = jit(partial(iterate, WALK_PPO, WALKS, NUM_STEPS))
 ROWS = [
     (0, Hyperparams()),
     (1, Hyperparams(learning_rate=3e-3, gamma=0.9, clip_param=0.1)),
@@ -74,8 +74,16 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def lone_runs():
-    """(run, metrics) of each row, all by one compiled function."""
-    return [WALK_TRAIN(jax.random.key(seed), hparams) for seed, hparams in ROWS]
+    """(run, metrics) of each row, from a loop of jitted iterations."""
+    return [walk(STEP, *row) for row in ROWS]
+
+
+def walk(step, seed, hparams):
+    run, history = START(hparams, jax.random.key(seed)), []
+    for _ in range(NUM_ITERATIONS):
+        run, metrics = step(run, hparams)
+        history.append(metrics)
+    return run, jax.tree.map(lambda *x: jnp.stack(x), *history)
 
 
 def assert_same_run(actual, wanted, atol=1e-5):
@@ -86,22 +94,14 @@ def assert_same_run(actual, wanted, atol=1e-5):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=atol)
 
 
-def test_training_is_a_loop_of_iterations(lone_runs):
-    run, (wanted_run, wanted) = start_walking(), lone_runs[0]
-    step = jit(partial(iterate, WALK_PPO, WALKS, NUM_STEPS))
-    history = []
-    for _ in range(NUM_ITERATIONS):
-        run, metrics = step(run, Hyperparams())
-        history.append(metrics)
-    assert step._cache_size() == 1, "the state changes its types"
-    assert_same_run(run, wanted_run)
-    assert_same_run(jax.tree.map(lambda *x: jnp.stack(x), *history), wanted)
-    assert run.train.iteration == NUM_ITERATIONS
-
-
-def start_walking(**options):
-    start = partial(init_run, WALK_PPO, WALKS, **options)
-    return jit(start)(Hyperparams(), jax.random.key(0))
+def test_training_is_a_loop_of_iterations_and_a_mapped_row_the_lone_run(lone_runs):
+    """Mapped over keys and hyper-parameters at once."""
+    keys = jnp.stack([jax.random.key(seed) for seed, _ in ROWS])
+    hparams = jax.tree.map(lambda *x: jnp.stack(x), *(row for _, row in ROWS))
+    walk_all = partial(train, WALK_PPO, WALKS, NUM_STEPS, NUM_ITERATIONS)
+    runs = jit(jax.vmap(walk_all))(keys, hparams)
+    for row, wanted in enumerate(lone_runs):
+        assert_same_run(jax.tree.map(lambda x: x[row], runs), wanted)  # noqa: B023
 
 
 def test_the_host_loop_is_the_jitted_loop(lone_runs):
@@ -115,35 +115,20 @@ def test_the_host_loop_is_the_jitted_loop(lone_runs):
     class Stepped:
         step = staticmethod(jit(WALKS.step))
 
-    run, (wanted_run, wanted) = start_walking(), lone_runs[0]
-    history = []
-    for _ in range(NUM_ITERATIONS):
-        run, metrics = iterate(
-            ppo, Stepped(), NUM_STEPS, run, Hyperparams(), scan=host_scan
-        )
-        history.append(metrics)
-    assert_same_run(run, wanted_run)
-    assert_same_run(jax.tree.map(lambda *x: jnp.stack(x), *history), wanted)
-
-
-def test_a_mapped_run_is_the_lone_run(lone_runs):
-    """Over keys and hyper-parameters at once."""
-    keys = jnp.stack([jax.random.key(seed) for seed, _ in ROWS])
-    hparams = jax.tree.map(lambda *x: jnp.stack(x), *(row for _, row in ROWS))
-    runs = jit(jax.vmap(WALK))(keys, hparams)
-    for row, wanted in enumerate(lone_runs):
-        assert_same_run(jax.tree.map(lambda x: x[row], runs), wanted)  # noqa: B023
+    step = partial(iterate, ppo, Stepped(), NUM_STEPS, scan=host_scan)
+    assert_same_run(walk(step, *ROWS[0]), lone_runs[0])
 
 
 def test_the_runs_differ_and_one_program_made_them(lone_runs):
-    assert WALK_TRAIN._cache_size() == 1
+    assert STEP._cache_size() == 1
     first, second = (run.train.params["actor"] for run, _ in lone_runs)
     kernel = lambda params: params["mlp"]["layer_0"]["kernel"]
     assert (kernel(first) != kernel(second)).all()
+    assert [run.train.iteration for run, _ in lone_runs] == [NUM_ITERATIONS] * 2
 
 
 def test_a_run_is_a_function_of_its_key(lone_runs):
-    again = WALK_TRAIN(jax.random.key(ROWS[0][0]), ROWS[0][1])
+    again = walk(STEP, *ROWS[0])
     for x, y in zip(jax.tree.leaves(again), jax.tree.leaves(lone_runs[0]), strict=True):
         if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             np.testing.assert_array_equal(x, y)
@@ -157,8 +142,8 @@ def test_metrics_have_a_row_per_iteration(lone_runs):
 
 
 def test_the_learning_rate_starts_where_the_hyperparameters_say():
-    run = start_walking()
-    assert run.train.learning_rate == np.float32(1e-3)
+    run = START(Hyperparams(learning_rate=3e-4), jax.random.key(0))
+    assert run.train.learning_rate == np.float32(3e-4)
     assert run.train.iteration == 0
     assert run.episodes.num_finished == 0
 
@@ -216,6 +201,7 @@ class Constant:
 
 # gamma = 1/2. Cut, it goes on for ever: 1 / (1 - 1/2). Taken for an end, the cut
 # leaves the mean of 1.875, 1.75, 1.5 and 1 over an episode of 4.
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "value_if_cut"), [("auto", 2.0), ("none", 1.53)])
 def test_the_value_of_a_constant_reward_is_learned(rule, value_if_cut):
     config = PPOConfig(timeout_bootstrap=rule, schedule="fixed")
@@ -246,6 +232,7 @@ class Aim:
         return {"policy": goal}
 
 
+@pytest.mark.slow
 def test_the_best_action_is_learned_as_a_function_of_the_observation():
     config, hparams = PPOConfig(), Hyperparams(entropy_coef=0.0, learning_rate=1e-2)
     network, params, metrics = learn(Aim(), config, hparams, num_iterations=80)
@@ -288,6 +275,7 @@ class Remember:
         return {"policy": jnp.stack([shown, jnp.where(first, 1.0, 0.0)])}
 
 
+@pytest.mark.slow
 def test_a_choice_is_learned_from_a_later_reward():
     config, hparams = PPOConfig(), Hyperparams(learning_rate=1e-2, entropy_coef=0.0)
     network, params, metrics = learn(Remember(), config, hparams, num_iterations=40)
