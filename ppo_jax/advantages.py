@@ -44,17 +44,17 @@ def gae(
     chex.assert_type([terminated, truncated], bool)
 
     td_error = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
-    decay = gamma * lam * ~(terminated | truncated)
+    ends = terminated | truncated
 
     def backward(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        td_error, decay = step
-        advantage = td_error + decay * advantage
+        td_error, ends = step
+        advantage = td_error + jnp.where(ends, 0.0, gamma * lam * advantage)
         return advantage, advantage
 
     _, advantage = jax.lax.scan(
         backward,
         jnp.zeros_like(td_error[0]),
-        (td_error, decay),
+        (td_error, ends),
         reverse=True,
         unroll=8,  # the body is a multiplication; the loop would cost more than it
     )

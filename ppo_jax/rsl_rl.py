@@ -39,11 +39,13 @@ IGNORED = {
     "wandb_project",
     "neptune_project",
     "logger",
-    "policy",
-    "empirical_normalization",
     "multi_gpu",
     "grad_reduce_bucket_mb",
 }
+
+
+OLD_SETTINGS = ("policy", "empirical_normalization")
+DEFAULT_HIDDEN_DIMS = (256, 256, 256)  # rsl_rl's, where a plain dict gives none
 
 
 class UnsupportedFeature(ValueError):
@@ -68,9 +70,12 @@ def config_from_rsl_rl(runner: Mapping[str, Any], **overrides: Any) -> Config:
     """
     if runner.get("class_name", "OnPolicyRunner") != "OnPolicyRunner":
         raise UnsupportedFeature(str(runner["class_name"]))
+    for old in OLD_SETTINGS:
+        if runner.get(old):
+            raise UnsupportedFeature(f"setting {old!r} of before version 4")
     data: dict[str, Any] = dict(overrides)
     for key, value in runner.items():
-        if key in ("algorithm", "actor", "critic") or key in IGNORED:
+        if key in ("algorithm", "actor", "critic", *OLD_SETTINGS) or key in IGNORED:
             continue
         if key in overrides or value in ({}, None):
             continue
@@ -154,6 +159,7 @@ def _model(model: Mapping[str, Any], name: str) -> dict[str, Any]:
     if class_name != "MLPModel":
         raise UnsupportedFeature(str(class_name))
     translated = {key: value for key, value in model.items() if key != "cnn_cfg"}
+    translated.setdefault("hidden_dims", DEFAULT_HIDDEN_DIMS)
     distribution = translated.get("distribution_cfg")
     if distribution is not None:
         kind = distribution.get("class_name", "GaussianDistribution")

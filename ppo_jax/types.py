@@ -85,7 +85,7 @@ class Transition(NamedTuple):
     reward: Array  # [N]
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool
-    final_value: Array | tuple[()]  # [N] V(final_obs) where truncated, else 0
+    final_value: Array | tuple[()]  # [N] V(final_obs), read where truncated
 
 
 class Rollout(NamedTuple):

@@ -125,6 +125,14 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
     assert running.finish(process)[2] == ""
 
 
+def test_traceback_for_developers(monkeypatch):
+    """PPO_JAX_TRACEBACK shows where an error came from."""
+    monkeypatch.setenv("PPO_JAX_TRACEBACK", "1")
+    monkeypatch.setattr("sys.argv", ["train.py", "--gama=1"])
+    with pytest.raises(ValueError, match="did you mean 'gamma'"):
+        cli.run_script(train.main)
+
+
 def progress(iteration=3, **scalars):
     known = {"steps_per_second": 12345.6, "iteration_time": 0.5}
     return Progress(iteration, 10, 48, 1.5, 3.5, known | scalars)

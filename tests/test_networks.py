@@ -376,6 +376,10 @@ def test_bfloat16_products_are_near_float32_and_the_rest_stays():
         gradient = jax.grad(outputs, argnums=1, has_aux=True)
         return gradient(network, params), gradient(in_bfloat16(network), params)
 
+    params["actor"]["head"]["spread"] += 0.3
+    std = in_bfloat16(network).policy(params, {"actor": x}).std
+    np.testing.assert_allclose(std, 1.3, rtol=1e-6)  # 1.296875 in bfloat16
+
     exact, near = jax.jit(both)(params)
     for x, y in zip(jax.tree.leaves(near), jax.tree.leaves(exact), strict=True):
         assert x.dtype == jnp.float32

@@ -1,6 +1,8 @@
 """Playing: whole episodes, honest numbers, and a video that can be watched."""
 
 import shutil
+from dataclasses import dataclass
+from functools import partial
 
 import imageio.v3 as imageio
 import jax
@@ -11,8 +13,9 @@ import running
 
 import play
 from envs import make
-from ppo_jax import checkpoint, cli, evaluation, runner
+from ppo_jax import TimeStep, checkpoint, cli, evaluation, runner
 from ppo_jax.evaluation import Evaluation
+from ppo_jax.ppo import PPO
 
 EPISODES = 5
 
@@ -42,33 +45,38 @@ def played(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_evaluate_is_a_loop_over_first_episodes(trained):
-    """evaluate = stepping each environment by hand until its first end."""
-    trainer, state = trained
-    env, key = trainer.env, jax.random.key(3)
-    result = jax.jit(evaluation.evaluate, static_argnums=(0, 1))(
-        trainer.ppo, env, state, key
-    )
+@dataclass(frozen=True)
+class Clock:
+    """Three environments that end after 2, 4 and 6 steps; step n gives the reward n.
 
-    step, mode = jax.jit(env.step), jax.jit(trainer.ppo.mode)
-    env_state, obs = env.reset(key)
-    over = np.zeros(EPISODES, bool)
-    returns, lengths = np.zeros(EPISODES), np.zeros(EPISODES, int)
-    success = np.zeros(EPISODES)
-    while not over.all():
-        env_state, timestep = step(env_state, mode(state, obs))
-        obs, done = timestep.obs, np.asarray(timestep.terminated | timestep.truncated)
-        returns += np.where(over, 0, timestep.reward)
-        lengths += ~over
-        reported = timestep.log["Metrics/success_rate"]
-        success = np.where(done & ~over, reported, success)
-        over |= done
-    np.testing.assert_allclose(result.episode_return, returns, rtol=1e-5)
-    np.testing.assert_array_equal(result.episode_length, lengths)
-    np.testing.assert_array_equal(result.log["Metrics/success_rate"], success)
-    ended_well = success == 1.0  # such an episode has its full length
-    assert (lengths[ended_well] == env.max_episode_length).all()
-    assert (lengths[~ended_well] < env.max_episode_length).all()
+    A second episode begins at 50 and ends at once.
+    """
+
+    num_envs: int = 3
+    max_episode_length: int = 6
+
+    def reset(self, key):
+        count = jnp.zeros(3, jnp.int32)
+        return count, {"policy": count[:, None]}
+
+    def step(self, count, action):
+        count = count + 1
+        terminated = (count == jnp.array([2, 4, 100])) | (count == 51)
+        truncated = count == self.max_episode_length
+        log = {"ended_at": 1.0 * count}
+        after = jnp.where(terminated | truncated, 50, count)
+        obs = {"policy": after[:, None]}
+        return after, TimeStep(obs, 1.0 * count, terminated, truncated, None, log)
+
+
+def test_evaluate_counts_the_first_episode_of_each_environment(maybe_jit):
+    """1 + 2 = 3, 1 + .. + 4 = 10, 1 + .. + 6 = 21; what comes after does not count."""
+    idle = PPO(*[None] * 5)._replace(mode=lambda state, obs: jnp.zeros((3, 1)))
+    play_all = maybe_jit(partial(evaluation.evaluate, idle, Clock()))
+    result = play_all(None, jax.random.key(0))
+    np.testing.assert_array_equal(result.episode_return, [3.0, 10.0, 21.0])
+    np.testing.assert_array_equal(result.episode_length, [2, 4, 6])
+    np.testing.assert_array_equal(result.log["ended_at"], [2.0, 4.0, 6.0])
 
 
 def test_record_is_one_episode_state_by_state(trained):

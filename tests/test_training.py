@@ -127,6 +127,15 @@ def test_the_runs_differ_and_one_program_made_them(lone_runs):
     assert [run.train.iteration for run, _ in lone_runs] == [NUM_ITERATIONS] * 2
 
 
+def test_every_iteration_draws_anew():
+    run = START(Hyperparams(), jax.random.key(0))
+    keys = [jax.random.key_data(run.key)]
+    for _ in range(2):
+        run, _ = STEP(run, Hyperparams())
+        keys.append(jax.random.key_data(run.key))
+    assert len({tuple(map(int, key)) for key in keys}) == 3
+
+
 def test_a_run_is_a_function_of_its_key(lone_runs):
     again = walk(STEP, *ROWS[0])
     for x, y in zip(jax.tree.leaves(again), jax.tree.leaves(lone_runs[0]), strict=True):
