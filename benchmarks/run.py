@@ -96,7 +96,7 @@ def report(results: dict) -> str:
         "ppo_jax is ahead.",
         "",
         f"Machine: {where['processor']}, {where['cores']} cores, {where['system']}, no "
-        f"GPU. Median of {results['rounds']} rounds.",
+        f"GPU. Rounds: {results['rounds']}.",
     ]
     for kind, title, table in (
         ("cartpole", CARTPOLE_TEXT, cartpole_rows),
