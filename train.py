@@ -216,9 +216,8 @@ def report(outcome: Any, config: Config, compile_seconds: float) -> None:
     picture = plots.save_learning_curve(folder, config.task, config.solved_return)
     video = cli.experiment_of(config).lower() + ".mp4"
     print(
-        f"\nTrained {progress.iteration} iterations, {progress.env_steps:,} "
-        f"environment steps, in {progress.seconds:.1f} s after {compile_seconds:.1f} s "
-        "of compiling."
+        f"\nTrained {progress.iteration} iterations ({progress.env_steps:,} steps) in "
+        f"{progress.seconds:.1f} s, after {compile_seconds:.1f} s of compiling."
     )
     print(f"  run             {folder}")
     print(f"  checkpoint      {checkpoint.path_of(folder, progress.iteration)}")
@@ -244,7 +243,7 @@ def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
     reached = [int(iteration) + 1 for iteration, value in rows if value >= goal]
     if not reached:
         return f"{sentence}. Not solved: the goal is {goal:g}."
-    return f"{sentence}. Solved: {goal:g} was reached at iteration {reached[0]}."
+    return f"{sentence}. Solved: {goal:g} at iteration {reached[0]}."
 
 
 def config_overrides(

@@ -90,7 +90,7 @@ def _panel(progress: Progress) -> Any:
 
     cells = {"env steps": f"{progress.env_steps:,}"} | cells
     reported = {
-        name.removeprefix("log/"): _number(value, ".3g")
+        name.removeprefix("log/").removeprefix("Metrics/"): _number(value, ".3g")
         for name, value in progress.scalars.items()
         if name.startswith("log/")
     }

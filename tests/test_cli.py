@@ -170,7 +170,7 @@ def test_panel_on_a_terminal(width):
     out = io.StringIO()
     terminal = Console(file=out, force_terminal=True, width=width, color_system=None)
     display = console._live_panel(terminal)
-    reported = {"log/Episode_Reward/reaching_object": 0.123, "log/[odd]": 1.0}
+    reported = {"log/Episode_Reward/reaching_object": 0.123, "log/Metrics/[odd]": 1.0}
     with display.context:
         display.note("a note [with brackets]")
         display.show(progress(episode_return=4.5, **reported))
@@ -194,8 +194,8 @@ def test_a_run_ends_with_its_result_and_where_to_look(tmp_path, monkeypatch, cap
     assert lines[0].startswith("Cartpole: 8 environments x 4 steps, 40 iterations")
     assert re.fullmatch(r"compiled in \d+\.\d s", lines[1])
     assert re.fullmatch(
-        r"Mean return of the last 100 episodes: -?\d+\.\d\d\. Solved: -100 was reached "
-        r"at iteration \d+\.",
+        r"Mean return of the last 100 episodes: -?\d+\.\d\d\. "
+        r"Solved: -100 at iteration \d+\.",
         lines[-1],
     )
     named = dict(re.findall(r"^  (\w[\w ]+\w) {2,}(.*)", out, re.MULTILINE))
