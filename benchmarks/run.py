@@ -122,8 +122,8 @@ UPDATE_TEXT = [
     "Returns, then 5 epochs of 4 minibatches: observations 48, actions 12, networks "
     "256-128-64 ELU, Adam, adaptive learning rate, float32. The first call holds the "
     "compiling. skrl adapts its rate once per epoch, and clips the value without the "
-    "maximum: it does a little less per minibatch. torch has one thread: with two, on a "
-    "machine of two cores, they starve each other and an update takes seconds.",
+    "maximum: it does a little less per minibatch. torch has one thread: with two, on "
+    "two cores, they starve each other and an update takes seconds.",
 ]
 
 

@@ -271,7 +271,7 @@ def test_walk_is_the_same_inside_one_program():
 
 
 def test_drivers_collect_the_same_rollout():
-    """Acting is another program in each driver; here even its rounding agrees."""
+    """Acting is another program in each driver; only its rounding may differ."""
     rollouts = {}
     for driver in DRIVERS:
         env, ppo = trainer(driver)
