@@ -59,7 +59,7 @@ def finish(process, seconds=240):
 @functools.cache
 def tiny_run():
     """Returns a run of two iterations, trained once for all tests: do not change it."""
-    import train
+    from ppo_jax.scripts import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(scratch("home"))

@@ -5,9 +5,8 @@ import shutil
 import pytest
 import running
 
-import play
-import train
 from ppo_jax import checkpoint, cli
+from ppo_jax.scripts import play, train
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,10 @@ import pytest
 import running
 from rich.console import Console
 
-import play
-import train
 from ppo_jax import checkpoint, cli, config, console, runner
 from ppo_jax.config import Config
 from ppo_jax.runner import Progress
+from ppo_jax.scripts import play, train
 
 FLAGS = [
     cli.field_flag("num_envs", "N"),

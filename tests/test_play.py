@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import running
 
-import play
 from envs import make
 from ppo_jax import TimeStep, checkpoint, cli, evaluation, runner
 from ppo_jax.evaluation import Evaluation
 from ppo_jax.ppo import PPO
+from ppo_jax.scripts import play
 
 EPISODES = 5
 

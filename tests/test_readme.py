@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import play
-import train
 from configs import config_for
 from ppo_jax import cli
 from ppo_jax.config import override
+from ppo_jax.scripts import play, train
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]

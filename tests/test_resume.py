@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import running
 
-from play import make_trainer
 from ppo_jax import checkpoint, cli, metrics, runner
+from ppo_jax.scripts.play import make_trainer
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ TIMING = {"seconds", "iteration_time", "steps_per_second"}
 # Runs train.py, but stops at PLACE and waits there until a file of that name appears.
 WAIT = """
 import pathlib, sys, time
-import train
+from ppo_jax.scripts import train
 from ppo_jax import checkpoint, cli, console
 
 def wait(name):

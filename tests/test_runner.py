@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import running
 
-import train
 from ppo_jax import (
     Continuous,
     TimeStep,
@@ -27,6 +26,7 @@ from ppo_jax.config import AlgorithmConfig, Config
 from ppo_jax.losses import ppo_loss
 from ppo_jax.networks import ModelConfig
 from ppo_jax.ppo import make_ppo
+from ppo_jax.scripts import train
 from ppo_jax.training import iterate
 
 NUM_STEPS = 4

@@ -1,0 +1,282 @@
+"""Trains a policy: `uv run train.py --task Cartpole`."""
+
+import math
+import shlex
+import signal
+import sys
+import threading
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ppo_jax import cli
+from ppo_jax.cli import Arguments, Flag, field_flag
+from ppo_jax.config import Config, flatten, override, save, short_name
+from ppo_jax.scripts.play import checked_task, film, find_run, make_trainer
+
+FLAGS = [
+    field_flag("task", "NAME"),
+    Flag("list", None, "list the tasks and stop"),
+    field_flag("num_envs", "N"),
+    field_flag("max_iterations", "N"),
+    field_flag("seed", "N"),
+    field_flag("run_name", "TEXT"),
+    field_flag("experiment_name", "TEXT"),
+    Flag("resume", None, "go on with the newest run, or with that of --checkpoint"),
+    Flag("checkpoint", "PATH", "with --resume: the run; else: weights to start from"),
+    field_flag("logger", "NAME"),
+    Flag("video", None, "film the trained policy at the end"),
+    Flag("help", None, "show this, with the defaults of --task"),
+]
+NOT_CONFIG = {"list", "resume", "checkpoint", "video", "help"}
+EXAMPLES = {
+    "uv run train.py": "train the default task, Cartpole, on this machine",
+    "uv run train.py --task Franka-Lift --num_envs 512 --video": "another task, filmed",
+    "uv run train.py gamma=0.98 'actor.hidden_dims=[64,64]'": "other values",
+    "uv run train.py --resume --max_iterations 300": "go on with the newest run",
+    "uv run train.py --task Franka-Lift --help": "another task's configuration",
+}
+# Without these as they were, the rest of a run would not be its continuation.
+FIXED_BY_RUN = (
+    "num_envs",
+    "num_steps_per_env",
+    "seed",
+    "run_name",
+    "init_at_random_ep_len",
+    "obs_groups",
+    "actor.",
+    "critic.",
+    "algorithm.optimizer",
+)
+
+
+def main() -> int:
+    """Trains as the command line says; returns the exit code."""
+    arguments = cli.parse(sys.argv[1:], FLAGS)
+    if "help" in arguments.flags:
+        return print_help(arguments)
+    if "list" in arguments.flags:
+        return list_tasks(arguments)
+    cli.use_compilation_cache()
+    if "resume" in arguments.flags:
+        return resume(arguments)
+    return start(arguments)
+
+
+def print_help(arguments: Arguments) -> int:
+    """Prints how to call this, and the configuration of the task."""
+    from configs import config_for
+
+    cli.refuse_others(arguments, "--help", {"help", "task"})
+    defaults = config_for(checked_task(arguments.flags))
+    cli.print_help("Train a policy with PPO.", EXAMPLES, FLAGS, defaults)
+    return 0
+
+
+def list_tasks(arguments: Arguments) -> int:
+    """Prints every task with a line about it."""
+    from envs import ADAPTERS, TASKS, describe
+
+    cli.refuse_others(arguments, "--list", {"list"})
+    for task in TASKS:
+        print(f"  {task:<20} {describe(task)}")
+    for prefix, (_, _, about) in ADAPTERS.items():
+        print(f"  {prefix + ':NAME':<20} {about}")
+    return 0
+
+
+def start(arguments: Arguments) -> int:
+    """Trains from scratch, or from the weights of --checkpoint, in a new folder."""
+    from configs import config_for
+    from ppo_jax import runner
+
+    started = time.perf_counter()
+    task = checked_task(arguments.flags)
+    config = override(config_for(task), config_overrides(arguments))
+    announce(config)
+    trainer = make_trainer(config)
+    runner.lower(trainer)  # what does not fit must fail before there is a folder
+    run = None
+    if "checkpoint" in arguments.flags:
+        run = start_from_weights(trainer, arguments)
+    folder = cli.new_run_folder(config)
+    return train(trainer, folder, run, 0.0, started, arguments)
+
+
+def resume(arguments: Arguments) -> int:
+    """Goes on with a run in its own folder, bit for bit."""
+    from ppo_jax import checkpoint, runner
+
+    started = time.perf_counter()
+    folder, which, saved = find_run(arguments.flags)
+    config = override(saved, config_overrides(arguments, without={"task"}))
+    refuse_changes(folder, saved, config)
+    announce(config)
+    trainer = make_trainer(config)
+    restored = checkpoint.restore_run(folder, runner.abstract_run(trainer), which)
+    print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
+    newest = checkpoint.iterations(folder)[-1]
+    if which != "latest" and newest > restored.iteration:
+        raise ValueError(
+            f"{folder} has a newer checkpoint, {newest}: resume without naming one, or "
+            "start a new run from this one's weights without --resume"
+        )
+    if restored.iteration >= config.max_iterations:
+        raise ValueError(
+            f"{folder} has already done {restored.iteration} iterations: give a larger "
+            f"--max_iterations than {config.max_iterations}"
+        )
+    runner.lower(trainer)
+    save(config, folder / cli.CONFIG_FILE)
+    run = restored.state
+    run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
+    return train(trainer, folder, run, restored.meta["seconds"], started, arguments)
+
+
+def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
+    """Returns a run at iteration 0 with what another run has learned."""
+    import jax
+    import jax.numpy as jnp
+
+    from ppo_jax import checkpoint, runner
+
+    selector = str(arguments.flags["checkpoint"])
+    folder, which = cli.find_run(selector, cli.experiment_of(trainer.config))
+    template = runner.abstract_run(trainer).train
+    restored = checkpoint.restore_train(folder, template, which)
+    print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
+    run = trainer.init(jax.random.key(trainer.config.seed))
+    learned = restored.state._replace(iteration=jnp.zeros((), jnp.int32))
+    return run._replace(train=_with_learning_rate(learned, trainer, arguments))
+
+
+def train(
+    trainer: Any,
+    folder: Path,
+    run: Any,
+    seconds_before: float,
+    started: float,
+    arguments: Arguments,
+) -> int:
+    """Runs the training loop with its display and ends with the result."""
+    from ppo_jax import console, runner
+
+    threading.Thread(target=_import_ahead).start()
+    display = console.open_display()
+    compile_seconds = 0.0
+
+    def on_compiled() -> None:
+        nonlocal compile_seconds
+        compile_seconds = time.perf_counter() - started
+        display.note(f"compiled in {compile_seconds:.1f} s")
+
+    try:
+        with display.context:
+            outcome = runner.run_training(
+                trainer,
+                folder,
+                run,
+                seconds_before,
+                on_compiled=on_compiled,
+                on_iteration=display.show,
+                on_signal=lambda name: display.note(
+                    f"{name}: saving; once more stops at once"
+                ),
+            )
+    except runner.NotFinite as error:
+        cli.complain(str(error))
+        return 1
+    report(outcome, trainer.config, compile_seconds)
+    if outcome.stopped_by:
+        command = f"uv run train.py --resume --checkpoint {shlex.quote(str(folder))}"
+        print(f"Stopped by {outcome.stopped_by}; all is saved. Go on with: {command}")
+        return 128 + signal.Signals[outcome.stopped_by]
+    if "video" in arguments.flags:
+        path = folder / "videos" / "play.mp4"
+        path = film(trainer, outcome.run.train, path, trainer.config.seed)
+        print(f"  video           {path}")
+    return 0
+
+
+def announce(config: Config) -> None:
+    """Prints what is about to be trained."""
+    print(
+        f"{config.task}: {config.num_envs} environments x {config.num_steps_per_env} "
+        f"steps, {config.max_iterations} iterations, seed {config.seed}; compiling ...",
+        flush=True,
+    )
+
+
+def report(outcome: Any, config: Config, compile_seconds: float) -> None:
+    """Prints the result and where to look."""
+    from ppo_jax import checkpoint, plots
+
+    progress, folder = outcome.progress, outcome.folder
+    picture = plots.save_learning_curve(folder, config.task, config.solved_return)
+    video = cli.experiment_of(config).lower() + ".mp4"
+    print(
+        f"\nTrained {progress.iteration} iterations ({progress.env_steps:,} steps) in "
+        f"{progress.seconds:.1f} s, after {compile_seconds:.1f} s of compiling."
+    )
+    print(f"  run             {folder}")
+    print(f"  checkpoint      {checkpoint.path_of(folder, progress.iteration)}")
+    print(f"  learning curve  {picture}")
+    play = f"--checkpoint {shlex.quote(str(folder))} --video {shlex.quote(video)}"
+    print(f"  watch it        uv run play.py {play}")
+    if config.logger == "tensorboard":
+        print(f"  curves          uv run tensorboard --logdir {folder.parent}")
+    print(verdict(folder, progress.scalars["episode_return"], config.solved_return))
+
+
+def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
+    """Returns the result in a sentence: the return, and when it first was enough."""
+    from ppo_jax import metrics
+
+    if math.isnan(episode_return):
+        return "No episode has ended yet: train longer."
+    sentence = f"Mean return of the last 100 episodes: {episode_return:.2f}"
+    if goal is None:
+        return f"{sentence}."
+    table = metrics.read_table(folder)
+    rows = zip(table["iteration"], table["episode_return"], strict=True)
+    reached = [int(iteration) + 1 for iteration, value in rows if value >= goal]
+    if not reached:
+        return f"{sentence}. Not solved: the goal is {goal:g}."
+    return f"{sentence}. Solved: {goal:g} at iteration {reached[0]}."
+
+
+def config_overrides(
+    arguments: Arguments, without: frozenset[str] | set[str] = frozenset()
+) -> dict[str, Any]:
+    """Returns all fields that the command line sets, by path."""
+    given = arguments.flags | arguments.overrides
+    return {k: v for k, v in given.items() if k not in NOT_CONFIG | without}
+
+
+def refuse_changes(folder: Path, saved: Config, config: Config) -> None:
+    """Raises ValueError if something that a run fixes would change in it."""
+    before, after = flatten(saved), flatten(config)
+    for path in before.keys() & after.keys():
+        if path.startswith(FIXED_BY_RUN) and before[path] != after[path]:
+            raise ValueError(
+                f"{short_name(path)} = {after[path]!r} cannot change in a run that "
+                f"goes on, {folder} has {before[path]!r}: leave it away, or start a "
+                "new run from these weights without --resume"
+            )
+
+
+def _import_ahead() -> None:
+    """Imports, while XLA compiles, what saving, logging and drawing need later."""
+    for name in ("orbax.checkpoint", "tensorboardX", "matplotlib.backends.backend_agg"):
+        import_module(name)
+
+
+def _with_learning_rate(state: Any, trainer: Any, arguments: Arguments) -> Any:
+    """Puts a learning rate that was typed into a restored state, where it is kept."""
+    import jax.numpy as jnp
+
+    if "algorithm.learning_rate" not in arguments.overrides:
+        return state
+    rate = jnp.asarray(trainer.config.algorithm.learning_rate, jnp.float32)
+    return state._replace(learning_rate=rate)
