@@ -37,7 +37,7 @@ CHANGES = {
     "Franka-Reach": {},
     "Franka-Lift": {
         "num_envs": 512,
-        "max_iterations": 500,
+        "max_iterations": 1200,
         "actor.hidden_dims": [64, 64],
         "critic.hidden_dims": [64, 64],
         "learning_rate": 1e-3,

@@ -98,13 +98,10 @@ def report(results: dict) -> str:
         f"Machine: {where['processor']}, {where['cores']} cores, {where['system']}, no "
         f"GPU. Rounds: {results['rounds']}.",
     ]
-    for kind, title, table in (
-        ("cartpole", CARTPOLE_TEXT, cartpole_rows),
-        ("update", UPDATE_TEXT, update_rows),
-    ):
+    for kind, text in (("cartpole", CARTPOLE_TEXT), ("update", UPDATE_TEXT)):
         cases = [case for case in results["cases"] if case["kind"] == kind]
         if cases:
-            lines += ["", *title, "", *table(cases)]
+            lines += ["", *text, "", *table(kind, cases)]
     return "\n".join(lines) + "\n"
 
 
@@ -127,34 +124,36 @@ UPDATE_TEXT = [
 ]
 
 
-def cartpole_rows(cases: list) -> list[str]:
-    lines = [
-        "| envs x steps | library | compile (s) | steps/s | return | ppo_jax / it |",
-        "|---|---|---|---|---|---|",
-    ]
+def table(kind: str, cases: list) -> list[str]:
+    """Returns the lines of a table: a row for each case and library."""
+    titles, cells, faster = COLUMNS[kind]
+    titles = ["envs x steps", "library", *titles]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for case in cases:
         for index, name, version, of in libraries(case):
-            lines.append(
-                f"| {size_of(case)} | {name} {version} | {of('compile_s'):.1f} | "
-                f"{of('steps_per_s'):,.0f} | {of('episode_return'):.0f} | "
-                f"{ratio(case, index, lambda ours, its: ours / its)} |"
-            )
+            row = [size_of(case), f"{name} {version}", *cells(of)]
+            row.append(ratio(case, index, faster) if index else "")
+            lines.append(f"| {' | '.join(row)} |")
     return lines
 
 
-def update_rows(cases: list) -> list[str]:
-    lines = [
-        "| envs x steps | library | first call (s) | update (ms) | it / ppo_jax |",
-        "|---|---|---|---|---|",
-    ]
-    for case in cases:
-        for index, name, version, of in libraries(case):
-            lines.append(
-                f"| {size_of(case)} | {name} {version} | {of('first_s'):.1f} | "
-                f"{1000 * of('update_s'):.0f} | "
-                f"{ratio(case, index, lambda ours, its: its / ours)} |"
-            )
-    return lines
+# kind of case: (titles, cells of a library, how many times faster ours is)
+COLUMNS = {
+    "cartpole": (
+        ("compile (s)", "steps/s", "return", "ppo_jax / it"),
+        lambda of: (
+            f"{of('compile_s'):.1f}",
+            f"{of('steps_per_s'):,.0f}",
+            f"{of('episode_return'):.0f}",
+        ),
+        lambda ours, its: ours / its,
+    ),
+    "update": (
+        ("first call (s)", "update (ms)", "it / ppo_jax"),
+        lambda of: (f"{of('first_s'):.1f}", f"{1000 * of('update_s'):.0f}"),
+        lambda ours, its: its / ours,
+    ),
+}
 
 
 def libraries(case: dict):
@@ -168,8 +167,6 @@ def libraries(case: dict):
 
 
 def ratio(case: dict, index: int, of) -> str:
-    if index == 0:
-        return ""
     name = SPEED[case["kind"]]
     ratios = [of(r[0][name], r[index][name]) for r in case["rounds"]]
     return f"{statistics.median(ratios):.2f}"

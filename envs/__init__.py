@@ -5,6 +5,7 @@ Importing this package loads no backend; `make` imports the one that it needs.
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from envs.task import Task, VectorEnv, VectorState, vectorize
@@ -17,6 +18,7 @@ __all__ = [
     "VectorEnv",
     "VectorState",
     "describe",
+    "is_isaac_task",
     "make",
     "make_task",
     "vectorize",
@@ -36,6 +38,23 @@ ADAPTERS: dict[str, tuple[str, str, str]] = {
     "brax": ("envs.brax_adapter", "make_brax", "a Brax environment"),
     "playground": ("envs.brax_adapter", "make_playground", "a MuJoCo Playground task"),
 }
+
+
+def is_isaac_task(task: str) -> bool:
+    """Returns whether a task is Isaac Lab's, or is called as those are.
+
+    Raises:
+      ImportError: it is called as those are, but Isaac Lab is not installed.
+    """
+    prefix, _, name = task.partition(":")
+    if task in TASKS or (name and prefix in ADAPTERS):
+        return False
+    name = name or prefix
+    if not name.startswith("Isaac") and find_spec("isaaclab") is None:
+        return False
+    from envs.isaac_lab import registered_tasks
+
+    return name in registered_tasks() or name.startswith("Isaac")
 
 
 def make(task: str, num_envs: int, clip_actions: float | None = None) -> Env:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.gymnax_adapter import cast_like, unknown_name
+from envs.adapting import cast_like, unknown_name
 from ppo_jax.types import ActionSpace, Array, Continuous, Key, Obs
 
 GROUPS = {"state": "policy", "privileged_state": "critic"}

@@ -13,11 +13,12 @@ saying so is refused.
 """
 
 import os
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -125,6 +126,7 @@ class _HostSide:
     """What the host remembers between two calls."""
 
     calls: int = 0  # of the simulator, so far
+    seconds: float = 0.0  # spent in them since `drain_log`
     error: BaseException | None = None  # that the last callback raised
     fence: Array | None = None  # ready when every copy of the last call is made
     kept: deque[Any] = field(default_factory=lambda: deque(maxlen=2))
@@ -164,6 +166,15 @@ class BridgedEnv:
         """Duration of one step, in s."""
         return self.torch_env.step_dt
 
+    @property
+    def is_traceable(self) -> bool:
+        """Whether `reset` and `step` can run inside jit."""
+        return self.driver == "in_jit"
+
+    def traceable(self) -> "BridgedEnv":
+        """Returns the same environments with the driver that can be traced."""
+        return replace(self, driver="in_jit")
+
     def reset(self, key: Key) -> tuple[Array, Obs]:
         """Starts every environment anew, with a seed drawn from the key."""
         seed = jax.random.randint(key, (), 0, np.iinfo(np.int32).max, jnp.int32)
@@ -201,8 +212,12 @@ class BridgedEnv:
             raise error from None
 
     def drain_log(self) -> dict[str, float]:
-        """Returns what the simulator logged since the last call, and forgets it."""
-        return self.torch_env.drain_log()
+        """Returns what the simulator logged since the last call, and forgets it.
+
+        With it "Perf/simulation_time", the seconds that the host spent in its calls.
+        """
+        seconds, self.host_side.seconds = self.host_side.seconds, 0.0
+        return self.torch_env.drain_log() | {"Perf/simulation_time": seconds}
 
     def close(self) -> None:
         """Lets go of the simulator's buffers and ends it."""
@@ -248,16 +263,20 @@ def bridge(torch_env: TorchEnv, driver: str = "in_jit") -> BridgedEnv:
     return BridgedEnv(torch_env, driver, results, _HostSide())
 
 
-def share_gpu(device: str) -> None:
-    """Keeps JAX from taking 75 % of the GPU before the simulator has its share.
+def prepare_jax(device: str) -> None:
+    """Puts JAX on the simulator's device, with room for the simulator.
 
-    JAX reads the setting when its backend starts, so this comes before the first
-    array, and before the simulator. Settings that the user has made stay.
+    JAX reads both settings when its backend starts, so this comes before the first
+    array. On a GPU it would otherwise take 75 % of the memory. What the user has set
+    in the environment stays.
 
     Args:
-      device: of the simulator, "cpu" or "cuda:0"; on a CPU there is nothing to do.
+      device: of the simulator, "cpu" or "cuda:0".
     """
-    if not device.startswith("cuda") or any(x in os.environ for x in MEMORY_SETTINGS):
+    is_cpu = not device.startswith("cuda")
+    if is_cpu and "JAX_PLATFORMS" not in os.environ and not _backend_has_started():
+        jax.config.update("jax_platforms", "cpu")
+    if is_cpu or any(name in os.environ for name in MEMORY_SETTINGS):
         return
     if _backend_has_started():
         warnings.warn(
@@ -353,9 +372,7 @@ def _fill_buffers(
         with torch.no_grad(), _ordered_streams(context, device):
             if env_state is not None:
                 _require_last_state(env, torch.from_dlpack(env_state))
-            tensors = operation(env, *map(torch.from_dlpack, inputs))
-            tensors = _checked(env.results[operation], tensors)
-            env.host_side.calls += 1
+            tensors = _operate(env, operation, *map(torch.from_dlpack, inputs))
             state_buffer, buffers = outputs
             torch.from_dlpack(state_buffer).fill_(env.host_side.calls)
             for buffer, tensor in zip(jax.tree.leaves(buffers), tensors, strict=True):
@@ -404,9 +421,8 @@ def _call_on_host(
         if env_state is not None:
             _require_last_state(env, to_torch(env_state))
         exported = [to_torch(x) for x in inputs]
-        tensors = _checked(env.results[operation], operation(env, *exported))
+        tensors = _operate(env, operation, *exported)
     views = [to_jax(tensor) for tensor in tensors]
-    host_side.calls += 1
     count = np.int32(host_side.calls)
     next_state, arrays, host_side.fence = _own(count, views)
     # Either allocator may reuse memory as soon as the host lets go of it, although the
@@ -419,6 +435,17 @@ def _call_on_host(
 def _own(env_state: Any, views: list[Array]) -> tuple[Array, list[Array], Array]:
     """Copies all views at once; the last output is for waiting, it stays in here."""
     return env_state, jax.tree.map(jnp.copy, views), jnp.zeros((), jnp.int32)
+
+
+def _operate(
+    env: BridgedEnv, operation: Callable[..., Any], *inputs: Tensor
+) -> list[Tensor]:
+    """Runs an operation and counts it; returns the tensors as the specs have them."""
+    started = time.perf_counter()
+    tensors = operation(env, *inputs)
+    env.host_side.seconds += time.perf_counter() - started
+    env.host_side.calls += 1
+    return _checked(env.results[operation], tensors)
 
 
 def _checked(result: _Result, tree: Any) -> list[Any]:

@@ -1,15 +1,14 @@
 """gymnax environments as tasks; gymnax is imported when one is made."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.adapting import cast_like, unknown_name
 from ppo_jax.types import ActionSpace, Array, Continuous, Discrete, Key, Obs
 
 NO_LIMIT = 2**30
@@ -112,25 +111,6 @@ def make_gymnax(name: str) -> GymnaxTask:
     if name not in gymnax.registered_envs:
         raise unknown_name("gymnax", name, gymnax.registered_envs)
     return GymnaxTask(*gymnax.make(name))
-
-
-def unknown_name(package: str, name: str, known: Iterable[str]) -> ValueError:
-    """Returns the error that names the nearest of the known names."""
-    nearest = get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return ValueError(f"{package} has no environment {name!r}; try {nearest[0]!r}.")
-
-
-def cast_like(tree: Any, reference: Any) -> Any:
-    """Gives every leaf the dtype of its counterpart, and never a weak one.
-
-    These environments put Python numbers into their state; a scan or a second call
-    would see another type than at first.
-    """
-
-    def cast(leaf: Any, reference: Any) -> Array:
-        return jnp.asarray(leaf, jnp.result_type(reference))
-
-    return jax.tree.map(cast, tree, reference)
 
 
 def _flatten(obs: Any) -> Array:

@@ -8,9 +8,10 @@ after `close`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from envs.bridge import BridgedEnv, Tensor, bridge, share_gpu
+from envs.bridge import BridgedEnv, Tensor, bridge, prepare_jax
 from ppo_jax.options import nearest
 from ppo_jax.types import ActionSpace, Continuous, Discrete, TimeStep
 
@@ -24,8 +25,10 @@ def make_isaac_env(
     seed: int = 42,
     overrides: Sequence[str] = (),
     driver: str | None = None,
-    compute_final_obs: bool = True,
+    compute_final_obs: bool | None = None,
     clip_actions: float | None = None,
+    play_mode: bool = False,
+    film: bool = False,
 ) -> BridgedEnv:
     """Returns `num_envs` environments of a registered task.
 
@@ -38,15 +41,19 @@ def make_isaac_env(
       driver: "in_jit" or "host"; None: what `default_driver` says.
       compute_final_obs: see `open_isaac_env`.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
+      play_mode: what the task changes for playing, such as no noise in observations.
+      film: open a viewer without a window, whose pictures `IsaacLabEnv.frame` takes.
 
     Raises:
       ImportError: Isaac Lab is not installed.
       ValueError: there is no such task, or it cannot be used; says why.
       RuntimeError: another environment is open in this process.
     """
-    env_cfg, _ = resolve_task(task, None, overrides)
+    env_cfg, _ = resolve_task(task, None, overrides, play_mode)
     env_cfg.scene.num_envs = num_envs
     env_cfg.seed = seed
+    if film:
+        env_cfg.sim.visualizer_cfgs = [_viewer()]
     return open_isaac_env(
         task, env_cfg, {"device": device}, driver, compute_final_obs, clip_actions
     )
@@ -61,7 +68,10 @@ def default_driver(device: str) -> str:
 
 
 def resolve_task(
-    task: str, agent_key: str | None, overrides: Sequence[str] = ()
+    task: str,
+    agent_key: str | None,
+    overrides: Sequence[str] = (),
+    play_mode: bool = False,
 ) -> tuple[Any, Any]:
     """Returns (env_cfg, agent_cfg) of a task with presets and overrides applied.
 
@@ -69,6 +79,7 @@ def resolve_task(
       task: id of a registered task.
       agent_key: which of the agent configurations that the task registers; None: none.
       overrides: "presets=...", "physics=...", "env.x.y=..." and "agent.x=..." tokens.
+      play_mode: what the task changes for playing, such as no noise in observations.
 
     Raises:
       ImportError: Isaac Lab is not installed.
@@ -80,7 +91,9 @@ def resolve_task(
         raise ValueError(f"Isaac Lab has no task {task!r}: {nearest(name, names)}")
     from isaaclab_tasks.utils import resolve_task_config
 
-    return resolve_task_config(name, agent_key, overrides=list(overrides))
+    return resolve_task_config(
+        name, agent_key, play_mode=play_mode, overrides=list(overrides)
+    )
 
 
 def registered_tasks() -> list[str]:
@@ -111,7 +124,7 @@ def open_isaac_env(
     env_cfg: Any,
     launcher_args: Any,
     driver: str | None = None,
-    compute_final_obs: bool = True,
+    compute_final_obs: bool | None = None,
     clip_actions: float | None = None,
 ) -> BridgedEnv:
     """Launches the simulator and returns the environments of a configuration.
@@ -124,6 +137,7 @@ def open_isaac_env(
       driver: "in_jit" or "host"; None: what `default_driver` says.
       compute_final_obs: have Isaac Lab observe once more before each auto-reset, so
         that the value after a time-out is that of the state in which it was cut.
+        None: do so unless the task's observations are the simulator's own state.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
 
     Raises:
@@ -136,13 +150,13 @@ def open_isaac_env(
     )
     device = arguments["device"]
     _require_device(device)
-    share_gpu(device)
+    prepare_jax(device)
     env_cfg.sim.device = device
-    env_cfg.compute_final_obs = compute_final_obs
+    env_cfg.compute_final_obs = compute_final_obs is not False
     with ExitStack() as resources:
         isaac = _launch(task, env_cfg, launcher_args, resources)
         resources.callback(isaac.close)
-        torch_env = IsaacLabEnv(task, isaac, clip_actions)
+        torch_env = IsaacLabEnv(task, isaac, clip_actions, compute_final_obs is True)
         env = bridge(torch_env, driver or default_driver(device))
         torch_env.resources = resources.pop_all()
     return env
@@ -159,11 +173,17 @@ class IsaacLabEnv:
     value beyond them.
 
     Raises:
-      ValueError: an action space is neither Box nor Discrete, or `compute_final_obs`
-        is set and the task hands out the simulator's own state.
+      ValueError: an action space is neither Box nor Discrete, or final observations
+        are required and the task hands out the simulator's own state.
     """
 
-    def __init__(self, task: str, isaac: Any, clip_actions: float | None) -> None:
+    def __init__(
+        self,
+        task: str,
+        isaac: Any,
+        clip_actions: float | None,
+        require_final_obs: bool = False,
+    ) -> None:
         """Takes a few steps, in which Warp compiles, and leaves no trace of them."""
         self.isaac = isaac
         self.single = _as_single_agent(task, isaac)
@@ -173,7 +193,12 @@ class IsaacLabEnv:
         self._action_space = _action_space(task, self.single.single_action_space)
         self._log = EpisodeLog()
         self._last_final_obs: Any = None
-        self._warm_up(task)
+        observed = self._warm_up()
+        if self.has_final_obs:
+            problem = _reused_memory(task, *observed)
+            if problem and require_final_obs:
+                raise ValueError(problem)
+            isaac.cfg.compute_final_obs = problem is None
 
     @property
     def num_envs(self) -> int:
@@ -236,6 +261,19 @@ class IsaacLabEnv:
         """Returns the means of what the task logged since the last call."""
         return self._log.drain()
 
+    def frame(self) -> Any:
+        """Returns a picture [height, width, 3] uint8; needs `film`."""
+        sim = self.isaac.sim
+        if not sim.is_rendering:
+            sim.forward()
+        return sim.visualizers[0].render_rgb_array()
+
+    def save_config(self, path: Path) -> None:
+        """Writes the task's configuration, with all presets resolved, as YAML."""
+        from isaaclab.utils.io import dump_yaml
+
+        dump_yaml(str(path), self.isaac.cfg)
+
     def close(self) -> None:
         """Closes the environment and what was launched for it; twice does nothing."""
         self._log = EpisodeLog()
@@ -272,7 +310,8 @@ class IsaacLabEnv:
             for name, x in obs.items()
         }
 
-    def _warm_up(self, task: str) -> None:
+    def _warm_up(self) -> list[dict[str, Tensor]]:
+        """Steps a few times; returns what the task observed in the last two."""
         self.reset(0)
         zeros = (self.num_envs,)
         if isinstance(self._action_space, Continuous):
@@ -282,8 +321,7 @@ class IsaacLabEnv:
             self.step(self._zeros(zeros))
             observed.append(self._raw_obs())
         self.isaac.common_step_counter = 0  # curricula read it
-        if self.has_final_obs:
-            _require_fresh(task, *observed[-2:])
+        return observed[-2:]
 
     def _zeros(self, shape: tuple[int, ...]) -> Tensor:
         import torch
@@ -468,17 +506,25 @@ def _indicators(value: Tensor, space: Any) -> Tensor:
     return torch.cat(indicators, dim=1).to(torch.float32)
 
 
-def _require_fresh(
+def _reused_memory(
     task: str, before: dict[str, Tensor], after: dict[str, Tensor]
-) -> None:
-    """Refuses observations that are the same memory in every step.
+) -> str | None:
+    """Says which observation, if any, is the same memory in every step.
 
     The reset writes there, so the observation before it would be lost.
     """
     for name, tensor in after.items():
         if tensor.numel() and tensor.data_ptr() == before[name].data_ptr():
-            raise ValueError(
+            return (
                 f"{task} hands out the simulator's own state as {name!r}, which the "
-                "reset overwrites: give compute_final_obs = False; the value after a "
-                "time-out is then that of the observation before it, as in rsl_rl"
+                "reset overwrites: give timeout_bootstrap = last_value "
+                "(compute_final_obs = False), the value of the observation before the "
+                "time-out, as in rsl_rl"
             )
+    return None
+
+
+def _viewer() -> Any:
+    from isaaclab_visualizers.newton import NewtonGLVisualizerCfg
+
+    return NewtonGLVisualizerCfg(headless=True, streaming_view=False)

@@ -36,6 +36,15 @@ class Restored(NamedTuple):
     skipped: list[str]  # a sentence for each damaged checkpoint passed over
 
 
+class NotFinite(ValueError):
+    """A learned array is not finite and was not saved; `path` names it."""
+
+    def __init__(self, path: str) -> None:
+        """Keeps the array's path."""
+        self.path = path
+        super().__init__(f"{path} is not finite: the state is not saved")
+
+
 def save(folder: Path, run: RunState, meta: dict[str, Any], keep: int) -> Path:
     """Writes a checkpoint of a run, then deletes those no longer kept.
 
@@ -49,11 +58,11 @@ def save(folder: Path, run: RunState, meta: dict[str, Any], keep: int) -> Path:
       The checkpoint's folder.
 
     Raises:
-      ValueError: a learned number is not finite; nothing is written.
+      NotFinite: a learned number is NaN or infinite; nothing is written.
     """
-    bad = find_nonfinite(run.train)
-    if bad:
-        raise ValueError(f"{bad} is not finite: the state is not saved")
+    for path, x in _leaves(run.train):
+        if not _is_finite(x):
+            raise NotFinite(path)
     final = path_of(folder, int(run.train.iteration))
     unfinished = final.with_name(f".{final.name}.unfinished")
     for leftover in final.parent.glob(".*"):
@@ -120,11 +129,6 @@ def best_iteration(folder: Path) -> int:
         return -math.inf if score is None else score, iteration
 
     return max(iterations(folder), key=rank)
-
-
-def find_nonfinite(train: TrainState) -> str | None:
-    """Returns the path of a learned array that is not finite, if there is one."""
-    return next((path for path, x in _leaves(train) if not _is_finite(x)), None)
 
 
 def set_aside(folder: Path, after: int) -> list[Path]:

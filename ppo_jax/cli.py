@@ -32,6 +32,7 @@ class Arguments(NamedTuple):
 
     flags: dict[str, str | bool]  # those given, by name
     overrides: dict[str, str]  # {path of a configuration field: text}
+    tokens: list[str]  # KEY=VALUE for somebody else, as typed
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
@@ -58,18 +59,25 @@ def complain(sentence: str) -> None:
     print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr, flush=True)
 
 
-def parse(argv: Sequence[str], flags: Sequence[Flag], fields: bool = True) -> Arguments:
+def parse(
+    argv: Sequence[str],
+    flags: Sequence[Flag],
+    fields: bool = True,
+    foreign: tuple[str, ...] = (),
+) -> Arguments:
     """Reads flags and, unless `fields` is False, configuration fields.
 
     A field is given as `--gamma 0.98`, `--gamma=0.98`, `gamma=0.98` or with its path,
-    `agent.algorithm.gamma=0.98`. Dashes and underscores are the same.
+    `agent.algorithm.gamma=0.98`. Dashes and underscores are the same. Words that begin
+    as one of `foreign` are kept as they are.
 
     Raises:
       ValueError: an unknown name, a missing value, or two values of one option.
     """
     known = {flag.name: flag for flag in flags}
     given: dict[str, str | bool] = {}
-    rest = ["--help" if word == "-h" else word for word in argv]
+    tokens = [word for word in argv if foreign and word.startswith(foreign)]
+    rest = ["--help" if word == "-h" else word for word in argv if word not in tokens]
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") and ("=" not in word or word.startswith("-")):
@@ -100,12 +108,25 @@ def parse(argv: Sequence[str], flags: Sequence[Flag], fields: bool = True) -> Ar
     return Arguments(
         flags={name: value for name, value in given.items() if name in known},
         overrides={n: str(value) for n, value in given.items() if n not in known},
+        tokens=tokens,
     )
+
+
+def peek(argv: Sequence[str], name: str) -> str | None:
+    """Returns the value of one option before the rest can be read, or None."""
+    words = list(argv)
+    for index, word in enumerate(words):
+        option, equals, value = word.removeprefix("--").partition("=")
+        if option == name and equals:
+            return value
+        if word == f"--{name}" and index + 1 < len(words):
+            return words[index + 1]
+    return None
 
 
 def refuse_others(arguments: Arguments, mode: str, allowed: Collection[str]) -> None:
     """Raises ValueError if something is given that a mode of a script does not use."""
-    for name in (*arguments.flags, *arguments.overrides):
+    for name in (*arguments.flags, *arguments.overrides, *arguments.tokens):
         if name not in allowed:
             raise ValueError(f"{mode} has no use for {short_name(name)}: leave it away")
 
@@ -187,7 +208,7 @@ def new_run_folder(cfg: Config) -> Path:
         "library": "ppo_jax",
         "task": cfg.task,
         "created_at": datetime.datetime.now().astimezone().isoformat(),
-        "metadata": _versions(),
+        "metadata": _versions() | {"agent": cfg.simulator.agent},
     }
     (folder / "run.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return folder

@@ -64,6 +64,33 @@ def _folder_name(value: str) -> str | None:
     return None if allowed else "a name for a folder: letters, digits, - and _"
 
 
+def _device_name(value: str) -> str | None:
+    return None if re.fullmatch(r"cpu|cuda(:\d+)?", value) else "cpu, cuda or cuda:N"
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    """How an Isaac Lab task is started. JAX-native tasks have no simulator."""
+
+    device: str = option("cuda:0", "where simulator and learner run", _device_name)
+    bridge: str = option(
+        "auto",
+        "steps run in_jit, inside the jitted program, or from a loop on the host; "
+        "auto is in_jit on a CPU, host on a GPU",
+        one_of("auto", "in_jit", "host"),
+    )
+    agent: str = option(
+        "", "agent configuration that the task registers; empty: ppo_jax's, or rsl_rl's"
+    )
+    overrides: tuple[str, ...] = option(
+        (), "words for Isaac Lab, such as physics=newton_mjwarp or env.decimation=4"
+    )
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        check_options(self)
+
+
 @dataclass(frozen=True)
 class Config:
     """A training run."""
@@ -108,6 +135,7 @@ class Config:
     )
     critic: ModelConfig = option(ModelConfig(), "value network")
     algorithm: AlgorithmConfig = option(AlgorithmConfig(), "PPO")
+    simulator: SimulatorConfig = option(SimulatorConfig(), "of Isaac Lab tasks")
 
     def __post_init__(self) -> None:
         """Checks every field, and what two of them must be to each other."""

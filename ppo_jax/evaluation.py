@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.ppo import PPO
-from ppo_jax.types import Array, Env, Key, TrainState
+from ppo_jax.rollout import Scan
+from ppo_jax.types import Array, Env, Key, TimeStep, TrainState
 
 
 class Evaluation(NamedTuple):
@@ -24,35 +25,27 @@ class Recording(NamedTuple):
     done: Array  # [T] bool, whether the episode was over before this state
 
 
-def evaluate(ppo: PPO, env: Env, state: TrainState, key: Key) -> Evaluation:
+def evaluate(
+    ppo: PPO, env: Env, state: TrainState, key: Key, scan: Scan = jax.lax.scan
+) -> Evaluation:
     """Plays the first episode of every environment with the deterministic policy."""
 
-    def step(carry: Any, _: None) -> tuple[Any, None]:
-        env_state, obs, over, result = carry
+    def step(carry: Any, _: Array) -> tuple[Any, TimeStep]:
+        env_state, obs = carry
         env_state, timestep = env.step(env_state, ppo.mode(state, obs))
-        ends = (timestep.terminated | timestep.truncated) & ~over
-        result = Evaluation(
-            episode_return=result.episode_return + jnp.where(over, 0, timestep.reward),
-            episode_length=result.episode_length + jnp.where(over, 0, 1),
-            log={
-                tag: jnp.where(ends, value, result.log[tag])
-                for tag, value in timestep.log.items()
-            },
-        )
-        return (env_state, timestep.obs, over | ends, result), None
+        return (env_state, timestep.obs), timestep._replace(obs={}, final_obs=None)
 
-    env_state, obs = env.reset(key)
-    action = jax.eval_shape(ppo.mode, state, obs)
-    _, timestep = jax.eval_shape(env.step, env_state, action)
-    start = Evaluation(
-        episode_return=jnp.zeros(env.num_envs),
-        episode_length=jnp.zeros(env.num_envs, jnp.int32),
-        log={tag: jnp.zeros(x.shape, x.dtype) for tag, x in timestep.log.items()},
+    _, steps = scan(step, env.reset(key), jnp.arange(env.max_episode_length))
+    done = steps.terminated | steps.truncated
+    is_first = jnp.cumsum(done, axis=0) - done == 0  # no episode has ended before
+    return Evaluation(
+        episode_return=jnp.where(is_first, steps.reward, 0.0).sum(axis=0),
+        episode_length=is_first.sum(axis=0, dtype=jnp.int32),
+        log={
+            tag: jnp.where(is_first & done, x, 0).sum(axis=0, dtype=x.dtype)
+            for tag, x in steps.log.items()
+        },
     )
-    over = jnp.zeros(env.num_envs, bool)
-    carry = (env_state, obs, over, start)
-    (_, _, _, result), _ = jax.lax.scan(step, carry, length=env.max_episode_length)
-    return result
 
 
 def record(ppo: PPO, env: Env, state: TrainState, key: Key) -> Recording:

@@ -94,38 +94,53 @@ def _csv_writer(path: Path, first_iteration: int) -> Writer:
     file = path.open("a", newline="")
 
     def write(iteration: int, scalars: Scalars, seconds: float) -> None:
-        nonlocal columns
+        nonlocal file
         row = {"iteration": iteration, "seconds": round(seconds, 3), **scalars}
-        if columns is None:
-            columns = list(row)
-            csv.writer(file).writerow(columns)
+        new = [name for name in row if name not in columns]
+        if new:  # at first all; later what an environment reports for the first time
+            columns.extend(new)
+            file.close()
+            _widen_table(path, columns)
+            file = path.open("a", newline="")
         cells = [row.get(name, math.nan) for name in columns]
         csv.writer(file).writerow("" if math.isnan(x) else x for x in cells)
         file.flush()
 
-    return Writer(write, file.close)
+    return Writer(write, lambda: file.close())
 
 
-def _truncate_table(path: Path, first_iteration: int) -> list[str] | None:
+def _widen_table(path: Path, columns: list[str]) -> None:
+    """Writes the header anew and fills up the rows with empty cells."""
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    padded = [row + [""] * (len(columns) - len(row)) for row in rows]
+    _replace_table(path, [columns, *padded])
+
+
+def _replace_table(path: Path, rows: list[list[str]]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    temporary.replace(path)
+
+
+def _truncate_table(path: Path, first_iteration: int) -> list[str]:
     """Keeps the header and the rows before an iteration; returns the header's columns.
 
     A row that a dying process wrote in part is short, and goes as well: its first
     cell may be a part of a number.
     """
     if not path.exists():
-        return None
+        return []
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
     if first_iteration == 0 or not rows:
         path.unlink()
-        return None
+        return []
     header = rows[0]
     whole = [row for row in rows[1:] if len(row) == len(header)]
     kept = [row for row in whole if int(row[0]) < first_iteration]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *kept])
-    temporary.replace(path)
+    _replace_table(path, [header, *kept])
     return header
 
 

@@ -273,7 +273,16 @@ def actor_critic(
       Pure functions. Their params are {"actor": ..., "critic": ...}, their inputs
       {"actor": [..., Da], "critic": [..., Dc]}: the groups in the order given,
       concatenated and, where the model asks for it, normalised.
+
+    Raises:
+      ValueError: a distribution is configured for discrete actions.
     """
+    no_choice = (None, DistributionConfig())
+    if isinstance(action_space, Discrete) and actor.distribution_cfg not in no_choice:
+        raise ValueError(
+            "actor.distribution_cfg is set, but the actions are discrete and always "
+            "drawn from a categorical distribution: leave it away"
+        )
     modules = {"actor": Actor(actor, action_space), "critic": Critic(critic)}
     normalized = {"actor": actor.obs_normalization, "critic": critic.obs_normalization}
 

@@ -299,13 +299,15 @@ def draw_permutations(config: PPOConfig, num_samples: int, key: Key) -> Array:
     B = num_samples // M; the remainder, the last rows in time-major order, is left out.
 
     Raises:
-      ValueError: there are fewer samples than minibatches.
+      ValueError: there are fewer samples than minibatches need.
     """
     size = num_samples // config.num_mini_batches
-    if size == 0:
+    least = 2 if config.normalize_advantage_per_mini_batch else 1
+    if size < least:
         raise ValueError(
             f"num_mini_batches = {config.num_mini_batches}, but a rollout has only "
-            f"{num_samples} samples: give fewer minibatches or more environments"
+            f"{num_samples} samples, and a minibatch needs {least}: give fewer "
+            "minibatches or more environments"
         )
     num_orders = config.num_learning_epochs if config.reshuffle_each_epoch else 1
     keys = jax.random.split(key, num_orders)

@@ -13,14 +13,26 @@ from ppo_jax.types import (
     EpisodeStats,
     Key,
     Metrics,
+    Obs,
+    PolicyOutput,
     Rollout,
     RunState,
+    TimeStep,
 )
 
 Scan = Callable[..., tuple[Any, Any]]  # the contract of jax.lax.scan
 
 NUM_RECENT = 100  # episodes that the reported mean is taken over, as in rsl_rl
 NUM_REPORTED = 8  # environments named when something is not finite
+
+
+class StepCarry(NamedTuple):
+    """What one step hands to the next, apart from the environments themselves."""
+
+    obs: Obs  # {group: [N, ...]}
+    memory: Any  # of a recurrent policy; () without one
+    episode_return: Array  # [N] so far
+    episode_length: Array  # [N] so far
 
 
 class StepRecord(NamedTuple):
@@ -41,7 +53,7 @@ def host_scan(f: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
     for index in range(len(jax.tree.leaves(xs)[0])):
         carry, output = f(carry, jax.tree.map(lambda x: x[index], xs))  # noqa: B023
         outputs.append(output)
-    return carry, jax.tree.map(lambda *ys: jnp.stack(ys), *outputs)
+    return carry, _stack(outputs)
 
 
 def collect(
@@ -70,42 +82,58 @@ def collect(
     """
 
     def step(carry: Any, key: Key) -> Any:
-        env_state, obs, memory, episode_return, episode_length = carry
-        output = ppo.act(run.train, obs, key, memory)
+        env_state, before = carry
+        output = ppo.act(run.train, before.obs, key, before.memory)
         env_state, timestep = env.step(env_state, output.action)
-        transition = ppo.observe(run.train, obs, output, timestep)
-
-        done = timestep.terminated | timestep.truncated
-        episode_return = episode_return + timestep.reward
-        episode_length = episode_length + 1
-        log = {tag: jnp.where(done, x, 0.0).sum() for tag, x in timestep.log.items()}
-        record = StepRecord(done, episode_return, episode_length, log)
-        carry = (
-            env_state,
-            timestep.obs,
-            output.carry,
-            jnp.where(done, 0.0, episode_return),
-            jnp.where(done, 0, episode_length),
-        )
-        return carry, (transition, record)
+        transition = ppo.observe(run.train, before.obs, output, timestep)
+        after, record = _count(before, output, timestep)
+        return (env_state, after), (transition, record)
 
     episodes = run.episodes
-    carry = (
-        run.env_state,
-        run.obs,
-        run.carry,
-        episodes.episode_return,
-        episodes.episode_length,
+    before = StepCarry(
+        run.obs, run.carry, episodes.episode_return, episodes.episode_length
     )
     keys = jax.random.split(key, num_steps)
-    carry, (steps, records) = scan(step, carry, keys)
-    env_state, obs, memory, episode_return, episode_length = carry
-
-    episodes = _remember(
-        episodes._replace(episode_return=episode_return, episode_length=episode_length),
-        records,
+    (env_state, after), (steps, records) = scan(step, (run.env_state, before), keys)
+    rollout = Rollout(steps, last_obs=after.obs, first_carry=run.carry)
+    episodes, metrics = _summarize(episodes, after, rollout, records)
+    run = run._replace(
+        env_state=env_state, obs=after.obs, carry=after.memory, episodes=episodes
     )
-    rollout = Rollout(steps, last_obs=obs, first_carry=run.carry)
+    return run, rollout, metrics
+
+
+# The jits here make one call of many where the loop runs on the host; inside another
+# jit they change nothing.
+
+
+@jax.jit
+def _count(
+    before: StepCarry, output: PolicyOutput, timestep: TimeStep
+) -> tuple[StepCarry, StepRecord]:
+    """Adds a step to its episodes; returns what the next step needs, and the record."""
+    done = timestep.terminated | timestep.truncated
+    episode_return = before.episode_return + timestep.reward
+    episode_length = before.episode_length + 1
+    after = StepCarry(
+        timestep.obs,
+        output.carry,
+        jnp.where(done, 0.0, episode_return),
+        jnp.where(done, 0, episode_length),
+    )
+    log = {tag: jnp.where(done, x, 0.0).sum() for tag, x in timestep.log.items()}
+    return after, StepRecord(done, episode_return, episode_length, log)
+
+
+@jax.jit
+def _summarize(
+    episodes: EpisodeStats, after: StepCarry, rollout: Rollout, records: StepRecord
+) -> tuple[EpisodeStats, Metrics]:
+    """Returns the statistics after a rollout, and its metrics."""
+    episodes = episodes._replace(
+        episode_return=after.episode_return, episode_length=after.episode_length
+    )
+    episodes = _remember(episodes, records)
     metrics = {
         **_recent_means(episodes),
         **{
@@ -113,8 +141,12 @@ def collect(
         },
         **_nonfinite(rollout),
     }
-    run = run._replace(env_state=env_state, obs=obs, carry=memory, episodes=episodes)
-    return run, rollout, metrics
+    return episodes, metrics
+
+
+@jax.jit
+def _stack(outputs: list[Any]) -> Any:
+    return jax.tree.map(lambda *ys: jnp.stack(ys), *outputs)
 
 
 def init_episodes(num_envs: int) -> EpisodeStats:
@@ -158,12 +190,12 @@ def _recent_means(episodes: EpisodeStats) -> Metrics:
 
 def _nonfinite(rollout: Rollout) -> Metrics:
     """Names the environments that gave something that is not a finite number."""
-    steps = rollout.steps
-    quantities = {f"obs[{group!r}]": x for group, x in steps.obs.items()}
-    quantities |= {"reward": steps.reward}
-    return {
-        f"nonfinite/{name}": _first_envs(_bad_envs(x)) for name, x in quantities.items()
+    bad = {
+        f"obs[{group!r}]": _bad_envs(x) | _bad_envs(rollout.last_obs[group][None])
+        for group, x in rollout.steps.obs.items()
     }
+    bad["reward"] = _bad_envs(rollout.steps.reward)
+    return {f"nonfinite/{name}": _first_envs(envs) for name, envs in bad.items()}
 
 
 def _bad_envs(x: Array) -> Array:

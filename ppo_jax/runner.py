@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ppo_jax import checkpoint, metrics
+from ppo_jax import checkpoint, evaluation, metrics
 from ppo_jax.config import Config, hyperparams
 from ppo_jax.networks import actor_critic
 from ppo_jax.ppo import PPO, make_ppo
+from ppo_jax.rollout import host_scan
 from ppo_jax.training import init_run, iterate
-from ppo_jax.types import Env, Hyperparams, RunState
+from ppo_jax.types import Env, Hyperparams, Key, RunState, Simulator, TrainState
 
 
 class Trainer(NamedTuple):
@@ -35,6 +36,11 @@ class Trainer(NamedTuple):
     hparams: Hyperparams  # of arrays: another value does not compile anew
     init: jax.stages.Wrapped  # (key) -> RunState
     iterate: jax.stages.Wrapped  # (run, hparams) -> (run, metrics); donates the run
+
+    @property
+    def loops_on_host(self) -> bool:
+        """Whether the env cannot be jitted: `init` and `iterate` then give shapes."""
+        return isinstance(self.env, Simulator) and not self.env.is_traceable
 
 
 class Progress(NamedTuple):
@@ -80,17 +86,53 @@ def make_trainer(config: Config, env: Env) -> Trainer:
     )
     ppo = make_ppo(network, config.algorithm)
     hparams = jax.tree.map(np.float32, hyperparams(config.algorithm))
+    traced = env.traceable() if isinstance(env, Simulator) else env
     init = partial(
         init_run,
         ppo,
-        env,
+        traced,
         hparams,
         init_at_random_ep_len=config.init_at_random_ep_len,
     )
-    step = partial(iterate, ppo, env, config.num_steps_per_env)
+    step = partial(iterate, ppo, traced, config.num_steps_per_env)
     return Trainer(
         config, env, ppo, hparams, jax.jit(init), jax.jit(step, donate_argnums=0)
     )
+
+
+def start(trainer: Trainer, key: Key | None = None) -> RunState:
+    """Returns a run before its first iteration; the configured seed without a key."""
+    if key is None:
+        key = jax.random.key(trainer.config.seed)
+    if not trainer.loops_on_host:
+        with _simulator_errors(trainer.env):
+            return jax.block_until_ready(trainer.init(key))
+    at_random = trainer.config.init_at_random_ep_len
+    return init_run(_jitted(trainer.ppo), trainer.env, trainer.hparams, key, at_random)
+
+
+def saved_part(trainer: Trainer, run: RunState) -> RunState:
+    """Returns what a checkpoint holds: all, but not what only a simulator knows."""
+    if not isinstance(trainer.env, Simulator):
+        return run
+    episodes = run.episodes._replace(episode_return=(), episode_length=())
+    return run._replace(env_state=(), obs={}, episodes=episodes)
+
+
+def resume(trainer: Trainer, saved: RunState) -> RunState:
+    """Returns a run that goes on from what `saved_part` kept.
+
+    A simulator starts its episodes anew, and not with those that the run began with.
+    """
+    if not isinstance(trainer.env, Simulator):
+        return saved
+    seed = jax.random.key(trainer.config.seed)
+    fresh = start(trainer, jax.random.fold_in(seed, saved.train.iteration))
+    episodes = saved.episodes._replace(
+        episode_return=fresh.episodes.episode_return,
+        episode_length=fresh.episodes.episode_length,
+    )
+    return saved._replace(env_state=fresh.env_state, obs=fresh.obs, episodes=episodes)
 
 
 def abstract_run(trainer: Trainer) -> RunState:
@@ -140,14 +182,14 @@ def run_training(
       ValueError: the run has done `max_iterations` already.
     """
     config = trainer.config
-    step, start = _compile(trainer, run)
+    step, first_run = _compile(trainer, run)
     on_compiled()
-    first, progress, stop = int(start.train.iteration), None, False
+    first, progress, stop = int(first_run.train.iteration), None, False
     checkpoint.set_aside(folder, after=first)
     writer = metrics.open_writer(folder, config.logger, first)
     with _signals() as received:
         try:
-            for run, progress in _iterations(trainer, step, start, folder):
+            for run, progress in _iterations(trainer, step, first_run, folder):
                 done, seconds = progress.iteration, seconds_before + progress.seconds
                 writer.write(done - 1, progress.scalars, seconds)
                 on_iteration(progress)
@@ -156,7 +198,7 @@ def run_training(
                     on_signal(signal.Signals(received[0]).name)
                 is_last = stop or done == config.max_iterations
                 if is_last or done % config.save_interval == 0:
-                    _save(folder, run, progress, seconds, config.keep_checkpoints)
+                    _save(trainer, folder, run, progress, seconds)
                 if stop:
                     break
         finally:
@@ -167,13 +209,50 @@ def run_training(
     return Outcome(run, folder, progress, stopped_by)
 
 
+def evaluate(
+    trainer: Trainer, state: TrainState, key: Key
+) -> tuple[evaluation.Evaluation, dict[str, float]]:
+    """Plays an episode in every environment with the deterministic policy.
+
+    Returns:
+      How they went, and {tag: mean} of what a simulator logged meanwhile.
+    """
+    env = trainer.env
+    if trainer.loops_on_host:
+        ppo = _jitted(trainer.ppo)
+        result = evaluation.evaluate(ppo, env, state, key, scan=host_scan)
+    else:
+        play = jax.jit(evaluation.evaluate, static_argnums=(0, 1))
+        with _simulator_errors(env):
+            result = jax.block_until_ready(play(trainer.ppo, env, state, key))
+    return result, env.drain_log() if isinstance(env, Simulator) else {}
+
+
 def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
-    """Returns the compiled iteration and the run to start from, made at one time."""
+    """Returns one iteration as a function, and the run to start from.
+
+    A program is compiled while the run is made. A loop on the host compiles its parts
+    when it first comes to them.
+    """
     lowered = lower(trainer)
+    if trainer.loops_on_host:
+        num_steps = trainer.config.num_steps_per_env
+        step = partial(
+            iterate, _jitted(trainer.ppo), trainer.env, num_steps, scan=host_scan
+        )
+        return step, run or start(trainer)
     with ThreadPoolExecutor(1) as other_thread:
-        step = other_thread.submit(lowered.compile)
-        start = run or trainer.init(jax.random.key(trainer.config.seed))
-        return step.result(), start
+        compiled = other_thread.submit(lowered.compile)
+        run = run or start(trainer)
+        return compiled.result(), run
+
+
+def _jitted(ppo: PPO) -> PPO:
+    return PPO(*map(jax.jit, ppo))
+
+
+def _simulator_errors(env: Env) -> AbstractContextManager[None]:
+    return env.errors() if isinstance(env, Simulator) else nullcontext()
 
 
 def _iterations(
@@ -189,8 +268,10 @@ def _iterations(
     started = time.perf_counter()
     for done in range(first + 1, config.max_iterations + 1):
         begun = time.perf_counter()
-        run, values = step(run, trainer.hparams)
-        values = jax.device_get(values)
+        with _simulator_errors(trainer.env):
+            run, values = step(run, trainer.hparams)
+            values = jax.device_get(values)
+        values |= _simulator_log(trainer.env)
         _require_finite(values, done, folder, config.check_for_nan)
         now = time.perf_counter()
         seconds, duration = now - started, now - begun
@@ -206,13 +287,20 @@ def _iterations(
         yield run, progress
 
 
+def _simulator_log(env: Env) -> dict[str, float]:
+    if not isinstance(env, Simulator):
+        return {}
+    return {f"log/{tag}": value for tag, value in env.drain_log().items()}
+
+
 def _save(
-    folder: Path, run: RunState, progress: Progress, seconds: float, keep: int
+    trainer: Trainer, folder: Path, run: RunState, progress: Progress, seconds: float
 ) -> None:
-    bad = checkpoint.find_nonfinite(run.train)
-    if bad:
-        raise _not_finite(folder, progress.iteration, bad)
-    checkpoint.save(folder, run, _meta(progress, seconds), keep)
+    run, meta = saved_part(trainer, run), _meta(progress, seconds)
+    try:
+        checkpoint.save(folder, run, meta, trainer.config.keep_checkpoints)
+    except checkpoint.NotFinite as error:
+        raise _not_finite(folder, progress.iteration, error.path) from None
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, float]:

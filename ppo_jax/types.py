@@ -5,8 +5,9 @@ D observation; time first.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -225,4 +226,33 @@ class Env(Protocol):
 
     def randomize_episode_length(self, env_state: Any, key: Key) -> Any:
         """Draws how far each episode is, so that not all of them end together."""
+        ...
+
+
+@runtime_checkable
+class Simulator(Env, Protocol):
+    """An `Env` whose state lies outside of JAX: it cannot be saved and cannot go back.
+
+    Its `env_state` orders the calls and says nothing of the world.
+    """
+
+    @property
+    def is_traceable(self) -> bool:
+        """Whether `reset` and `step` can run inside jit; else: `host_scan`."""
+        ...
+
+    def traceable(self) -> "Simulator":
+        """Returns the same environments for tracing; what is traced need not run."""
+        ...
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Re-raises what the simulator raised inside a jitted program."""
+        ...
+
+    def drain_log(self) -> dict[str, float]:
+        """Returns {tag: mean} of what was logged since the last call."""
+        ...
+
+    def close(self) -> None:
+        """Ends the simulator."""
         ...

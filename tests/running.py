@@ -30,11 +30,16 @@ TINY = (
 def call(script, *argv):
     """Returns the exit code of a script's `main` as its command line would run it."""
     with pytest.MonkeyPatch.context() as patch, cached_compilations(scratch("cache")):
-        patch.setattr(sys, "argv", [f"{script.__name__}.py", *argv])
+        patch.setattr(sys, "argv", [name_of(script), *argv])
         patch.setattr(cli, "use_compilation_cache", lambda: None)
         with pytest.raises(SystemExit) as end:
             cli.run_script(script.main)
     return end.value.code
+
+
+def name_of(script):
+    """Returns what a user types to start a script."""
+    return f"{script.__name__.rpartition('.')[2]}.py"
 
 
 def start(folder, *argv, code=None, **environment):

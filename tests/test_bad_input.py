@@ -49,7 +49,7 @@ def check(capsys, home, script, argv, words):
     _, err = capsys.readouterr()
     assert code == 2
     assert err.count("\n") == 1, err
-    assert err.startswith(f"{script.__name__}.py: "), err
+    assert err.startswith(f"{running.name_of(script)}: "), err
     missing = [word for word in words if word not in err]
     assert not missing, (missing, err)
     assert not list((home / cli.LOG_ROOT).glob("*/*")), "a run that never was"

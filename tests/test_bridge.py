@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the bridge needs torch")
 
 from envs import bridge as bridge_module  # noqa: E402
-from envs.bridge import bridge, share_gpu, to_jax, to_torch  # noqa: E402
+from envs.bridge import bridge, prepare_jax, to_jax, to_torch  # noqa: E402
 from ppo_jax.networks import ModelConfig, actor_critic  # noqa: E402
 from ppo_jax.ppo import PPOConfig, make_ppo  # noqa: E402
 from ppo_jax.rollout import collect, host_scan  # noqa: E402
@@ -481,14 +481,14 @@ def no_settings(monkeypatch):
 
 def test_memory_is_shared_before_jax_starts(no_settings):
     no_settings.setattr(bridge_module, "_backend_has_started", lambda: False)
-    share_gpu("cuda:0")
+    prepare_jax("cuda:0")
     assert bridge_module.os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 
 
 def test_too_late_is_said(no_settings):
     no_settings.setattr(bridge_module, "_backend_has_started", lambda: True)
     with pytest.warns(RuntimeWarning, match="XLA_PYTHON_CLIENT_PREALLOCATE=false"):
-        share_gpu("cuda:0")
+        prepare_jax("cuda:0")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
@@ -497,7 +497,7 @@ def test_settings_of_the_user_stay(no_settings, device):
         no_settings.setenv("XLA_CLIENT_MEM_FRACTION", ".2")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        share_gpu(device)
+        prepare_jax(device)
     assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in bridge_module.os.environ
 
 
@@ -512,7 +512,7 @@ def test_jax_knows_whether_it_has_started():
 
 def compare_drivers(device):
     """Runs both drivers on a device; for a process that has chosen its platform."""
-    share_gpu(device)
+    prepare_jax(device)
     walks = {}
     for driver in DRIVERS:
         env = bridge(ToyEnv(device=device), driver)

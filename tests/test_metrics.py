@@ -179,3 +179,19 @@ def test_learning_curve_of_a_run_without_an_episode(tmp_path):
     """Columns that are missing or empty leave their panel empty."""
     write(tmp_path, range(1), logger="none").close()
     assert plots.save_learning_curve(tmp_path, "Cartpole", goal=4.8).exists()
+
+
+def test_what_is_reported_late_gets_a_column_of_its_own(tmp_path):
+    """A simulator logs a tag when it first has one; earlier cells stay empty."""
+    writer = metrics.open_writer(tmp_path, "none")
+    writer.write(0, {"loss": 1.0}, 0.1)
+    writer.write(1, {"loss": 2.0, "log/Metrics/success_rate": 0.5}, 0.2)
+    writer.write(2, {"loss": 3.0}, 0.3)
+    writer.close()
+    table = metrics.read_table(tmp_path)
+    assert table["loss"] == [1.0, 2.0, 3.0]
+    np.testing.assert_equal(table["log/Metrics/success_rate"], [np.nan, 0.5, np.nan])
+    writer = metrics.open_writer(tmp_path, "none", first_iteration=2)
+    writer.write(2, {"loss": 4.0, "log/Metrics/success_rate": 1.0}, 0.3)
+    writer.close()
+    assert metrics.read_table(tmp_path)["log/Metrics/success_rate"][1:] == [0.5, 1.0]

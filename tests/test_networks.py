@@ -386,3 +386,10 @@ def test_bfloat16_products_are_near_float32_and_the_rest_stays():
         assert np.linalg.norm(x - y) < 0.05 * np.linalg.norm(y)
     for x, y in zip(near[1], exact[1], strict=True):
         assert not np.array_equal(x, y)
+
+
+def test_a_distribution_for_discrete_actions_is_refused():
+    """It would have no effect: the policy is categorical."""
+    model = ModelConfig(distribution_cfg=DistributionConfig(init_std=2.0))
+    with pytest.raises(ValueError, match="leave it away"):
+        actor_critic(Discrete(3), model)

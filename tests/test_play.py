@@ -15,7 +15,7 @@ from envs import make
 from ppo_jax import TimeStep, checkpoint, cli, evaluation, runner
 from ppo_jax.evaluation import Evaluation
 from ppo_jax.ppo import PPO
-from ppo_jax.scripts import play
+from ppo_jax.scripts import play, tasks
 
 EPISODES = 5
 
@@ -23,7 +23,7 @@ EPISODES = 5
 @pytest.fixture(scope="module")
 def trained():
     """The trainer and the state of a short run, for EPISODES environments."""
-    trainer = play.make_trainer(cli.load_config(running.tiny_run()), EPISODES)
+    trainer = tasks.make_trainer(cli.load_config(running.tiny_run()), EPISODES)
     template = runner.abstract_run(trainer).train
     return trainer, checkpoint.restore_train(running.tiny_run(), template).state
 
@@ -112,11 +112,12 @@ def test_summary_of_hand_made_episodes():
             "Metrics/distance": jnp.array([0.0, 0.0, 0.0, 1.0]),
         },
     )
-    assert list(play.summary(result)) == [
+    assert list(play.summary(result, {"Episode_Reward/alive": 0.5})) == [
         "Return over 4 episodes: 3.000 +- 1.871 (min 1.000, max 6.000)",
         "Episode length: 25.0 steps",
         "Success: 3 of 4 episodes",
         "distance: 0.250",
+        "Episode_Reward/alive: 0.500",
     ]
 
 

@@ -294,6 +294,9 @@ def test_orders_depend_on_the_key():
 def test_more_minibatches_than_samples_are_refused():
     with pytest.raises(ValueError, match=r"num_mini_batches = 21, .* only 20 samples"):
         draw_permutations(PPOConfig(num_mini_batches=21), 20, jax.random.key(0))
+    alone = PPOConfig(num_mini_batches=20, normalize_advantage_per_mini_batch=True)
+    with pytest.raises(ValueError, match="a minibatch needs 2"):
+        draw_permutations(alone, 20, jax.random.key(0))
 
 
 def test_a_flat_batch_is_refused():

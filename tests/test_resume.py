@@ -19,7 +19,7 @@ import pytest
 import running
 
 from ppo_jax import checkpoint, cli, metrics, runner
-from ppo_jax.scripts.play import make_trainer
+from ppo_jax.scripts.tasks import make_trainer
 
 pytestmark = pytest.mark.slow
 

@@ -284,12 +284,12 @@ def test_logs_are_means_over_finished_episodes():
 
 
 def test_environments_that_are_not_finite_are_named():
-    """Observations count as acted on: what follows the last step comes next time."""
+    """In all observations, also in that after the last step, which is learned from."""
     reward = np.zeros((4, 12), np.float32)
     reward[2, 1], reward[3, 7] = np.nan, -np.inf
     policy = np.zeros((4, 12, 1), np.float32)
     policy[0, 3], policy[1, 5] = np.nan, np.inf
-    policy[3, 6] = np.nan  # after the last step
+    policy[3, 6] = np.nan  # seen after the last step
     image = np.zeros((4, 12, 2, 2), np.float32)
     image[1, 11, 1, 0] = np.nan
     count = np.zeros((4, 12, 1), np.int32)
@@ -305,7 +305,7 @@ def test_environments_that_are_not_finite_are_named():
         return list(envs[envs >= 0])
 
     assert named("reward") == [1, 7]
-    assert named("obs['policy']") == [3, 5]
+    assert named("obs['policy']") == [3, 5, 6]
     assert named("obs['image']") == [11]
     assert named("obs['count']") == []
 

@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -218,7 +219,7 @@ def test_train_exits_with_1_when_numbers_break(tmp_path, monkeypatch, capsys):
     run = start(Fault(reward=np.nan, step=5))
     trainer = make_trainer()._replace(init=lambda key: run)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "make_trainer", lambda config: trainer)
+    monkeypatch.setattr(train, "open_trainer", lambda _, **how: nullcontext(trainer))
     monkeypatch.setattr(runner, "lower", lambda trainer: lower(compiled_trainer()))
     assert running.call(train, *running.TINY, "--logger=none") == 1
     _, err = capsys.readouterr()

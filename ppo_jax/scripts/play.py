@@ -5,14 +5,21 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ppo_jax import cli
-from ppo_jax.cli import Flag
+from ppo_jax.cli import Flag, field_flag
 from ppo_jax.config import Config, override, parse_literal
 from ppo_jax.options import check_options, option, positive, seed_number
+from ppo_jax.scripts.tasks import (
+    DEFAULT_TASK,
+    checked_task,
+    default_config,
+    open_trainer,
+)
+from ppo_jax.types import Simulator
 
-DEFAULT_TASK = "Cartpole"
+CHANGEABLE = ("clip_actions", "simulator.device", "simulator.bridge")
 FRAMES_PER_SECOND = 30
 VIDEO_SUFFIXES = {".mp4", ".gif"}
 FLAGS = [
@@ -21,8 +28,12 @@ FLAGS = [
     Flag("num_envs", "N", "episodes, one in each environment (100)"),
     Flag("seed", "N", "seed of the episodes (0)"),
     Flag("experiment_name", "TEXT", "folder of the runs, where it is not the task's"),
-    Flag("clip_actions", "X", "the environment sees actions clipped to +- this"),
+    field_flag("clip_actions", "X"),
     Flag("video", "FILE", "film one episode into FILE.mp4 or FILE.gif"),
+    field_flag("simulator.device", "NAME"),
+    field_flag("simulator.bridge", "NAME"),
+    Flag("train_env_cfg", None, "play Isaac Lab's task as it was trained, with noise"),
+    Flag("headless", None, "accepted, and always so"),
     Flag("help", None, "show this"),
 ]
 EXAMPLES = {
@@ -42,6 +53,12 @@ class Episodes:
     def __post_init__(self) -> None:
         """Checks every field."""
         check_options(self)
+
+
+def run(argv: list[str]) -> NoReturn:
+    """Plays as Isaac Lab's own command line asks: `isaaclab play`."""
+    sys.argv = ["play.py", *argv]
+    cli.run_script(main)
 
 
 def main() -> int:
@@ -66,36 +83,20 @@ def play(flags: Mapping[str, Any], episodes: Episodes, video: Path | None) -> No
     """Plays episodes with the deterministic policy, and prints how they went."""
     import jax
 
-    from ppo_jax import checkpoint, evaluation, runner
+    from ppo_jax import checkpoint, runner
 
     folder, which, config = find_run(flags)
-    clip = {k: v for k, v in flags.items() if k == "clip_actions"}
-    trainer = make_trainer(override(config, clip), episodes.num_envs)
-    template = runner.abstract_run(trainer).train
-    restored = checkpoint.restore_train(folder, template, which)
-    print(*restored.skipped, f"Playing {folder} at iteration {restored.iteration}.")
-    result = jax.jit(evaluation.evaluate, static_argnums=(0, 1))(
-        trainer.ppo, trainer.env, restored.state, jax.random.key(episodes.seed)
-    )
-    for line in summary(result):
-        print(line)
-    if video:
-        print(f"Video: {film(trainer, restored.state, video, episodes.seed)}")
-
-
-def checked_task(flags: Mapping[str, Any]) -> str:
-    """Returns the task that flags name.
-
-    Raises:
-      ValueError: there is no such task; names the nearest.
-    """
-    from configs import CONFIGS
-    from envs import make_task
-
-    task = str(flags.get("task", DEFAULT_TASK))
-    if task not in CONFIGS:
-        make_task(task)
-    return task
+    config = override(config, {k: v for k, v in flags.items() if k in CHANGEABLE})
+    how = {"play_mode": "train_env_cfg" not in flags, "film": video is not None}
+    with open_trainer(config, episodes.num_envs, **how) as trainer:
+        template = runner.abstract_run(trainer).train
+        restored = checkpoint.restore_train(folder, template, which)
+        print(*restored.skipped, f"Playing {folder} at iteration {restored.iteration}.")
+        key = jax.random.key(episodes.seed)
+        for line in summary(*runner.evaluate(trainer, restored.state, key)):
+            print(line)
+        if video:
+            print(f"Video: {film(trainer, restored.state, video, episodes.seed)}")
 
 
 def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
@@ -104,11 +105,11 @@ def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
     Raises:
       ValueError: there is no such run, or it is of another task or experiment.
     """
-    from configs import config_for
-
-    default = cli.experiment_of(config_for(checked_task(flags)))
-    experiment = str(flags.get("experiment_name", default))
-    folder, which = cli.find_run(flags.get("checkpoint"), experiment)
+    task = checked_task(flags)
+    experiment = flags.get("experiment_name")
+    if experiment is None:
+        experiment = cli.experiment_of(default_config(task))
+    folder, which = cli.find_run(flags.get("checkpoint"), str(experiment))
     config = cli.load_config(folder)
     found = {"task": config.task, "experiment_name": cli.experiment_of(config)}
     for name, value in found.items():
@@ -120,17 +121,13 @@ def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
     return folder, which, config
 
 
-def make_trainer(config: Config, num_envs: int | None = None) -> Any:
-    """Returns the algorithm and its environments."""
-    from envs import make
-    from ppo_jax import runner
+def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:
+    """Yields a line on the returns, the lengths, and each thing that was reported.
 
-    env = make(config.task, num_envs or config.num_envs, config.clip_actions)
-    return runner.make_trainer(config, env)
-
-
-def summary(result: Any) -> Iterator[str]:
-    """Yields a line on the returns, the lengths, and each thing the task reports."""
+    Args:
+      result: `Evaluation` of the episodes.
+      reported: {tag: mean} of what a simulator logged meanwhile.
+    """
     returns, lengths = result.episode_return, result.episode_length
     yield (
         f"Return over {len(returns)} episodes: {returns.mean():.3f} +- "
@@ -142,14 +139,32 @@ def summary(result: Any) -> Iterator[str]:
             yield f"Success: {values.sum():.0f} of {len(values)} episodes"
         else:
             yield f"{tag.removeprefix('Metrics/')}: {values.mean():.3f}"
+    for tag, value in reported.items():
+        yield f"{tag.removeprefix('Metrics/')}: {value:.3f}"
 
 
 def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
     """Films one episode of the deterministic policy; returns the file."""
+    from envs.drawing import write_video
+
+    step_dt = trainer.env.step_dt
+    stride = max(1, round(1 / (step_dt * FRAMES_PER_SECOND)))
+    is_simulated = isinstance(trainer.env, Simulator)
+    frames = _photographed if is_simulated else _drawn
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():  # ffmpeg is started by a fork that execs at once
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        pictures = frames(trainer, state, seed, stride)
+        write_video(path, pictures, fps=1 / (step_dt * stride))
+    return path
+
+
+def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
+    """Yields drawings of every `stride`-th state of an episode."""
     import jax
 
     from envs import make
-    from envs.drawing import picture, write_video
+    from envs.drawing import picture
     from ppo_jax import evaluation
 
     config = trainer.config
@@ -158,21 +173,27 @@ def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
         trainer.ppo, env, state, jax.random.key(seed)
     )
     recording = jax.device_get(recording)
-    stride = max(1, round(1 / (env.step_dt * FRAMES_PER_SECOND)))
+    for step in range(0, len(recording.done), stride):
+        if recording.done[step]:
+            break
+        task_state = jax.tree.map(
+            lambda x: x[step, 0],  # noqa: B023
+            recording.env_state.task_state,
+        )
+        caption = f"{config.task}   {step * env.step_dt:4.1f} s"
+        yield picture(env.task, task_state, caption=caption)
 
-    def frames() -> Iterator[Any]:
-        for step in range(0, len(recording.done), stride):
-            if recording.done[step]:
-                break
-            task_state = jax.tree.map(
-                lambda x: x[step, 0],  # noqa: B023
-                recording.env_state.task_state,
-            )
-            caption = f"{config.task}   {step * env.step_dt:4.1f} s"
-            yield picture(env.task, task_state, caption=caption)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():  # ffmpeg is started by a fork that execs at once
-        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-        write_video(path, frames(), fps=1 / (env.step_dt * stride))
-    return path
+def _photographed(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
+    """Yields pictures of a simulator while the first environment plays an episode."""
+    import jax
+
+    env, mode = trainer.env, jax.jit(trainer.ppo.mode)
+    env_state, obs = env.reset(jax.random.key(seed))
+    for step in range(env.max_episode_length):
+        if step % stride == 0:
+            yield env.frame()
+        env_state, timestep = env.step(env_state, mode(state, obs))
+        obs = timestep.obs
+        if timestep.terminated[0] | timestep.truncated[0]:
+            break

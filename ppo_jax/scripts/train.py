@@ -7,13 +7,22 @@ import sys
 import threading
 import time
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ppo_jax import cli
 from ppo_jax.cli import Arguments, Flag, field_flag
 from ppo_jax.config import Config, flatten, override, save, short_name
-from ppo_jax.scripts.play import checked_task, film, find_run, make_trainer
+from ppo_jax.scripts.play import film, find_run
+from ppo_jax.scripts.tasks import (
+    AGENT_TOKENS,
+    ENV_TOKENS,
+    checked_task,
+    default_config,
+    open_trainer,
+)
+from ppo_jax.types import Simulator
 
 FLAGS = [
     field_flag("task", "NAME"),
@@ -27,15 +36,20 @@ FLAGS = [
     Flag("checkpoint", "PATH", "with --resume: the run; else: weights to start from"),
     field_flag("logger", "NAME"),
     Flag("video", None, "film the trained policy at the end"),
+    field_flag("simulator.device", "NAME"),
+    field_flag("simulator.bridge", "NAME"),
+    field_flag("simulator.agent", "KEY"),
+    Flag("headless", None, "accepted, and always so"),
     Flag("help", None, "show this, with the defaults of --task"),
 ]
-NOT_CONFIG = {"list", "resume", "checkpoint", "video", "help"}
+NOT_CONFIG = {"list", "resume", "checkpoint", "video", "headless", "help"}
 EXAMPLES = {
     "uv run train.py": "train the default task, Cartpole, on this machine",
     "uv run train.py --task Franka-Lift --num_envs 512 --video": "another task, filmed",
     "uv run train.py gamma=0.98 'actor.hidden_dims=[64,64]'": "other values",
     "uv run train.py --resume --max_iterations 300": "go on with the newest run",
     "uv run train.py --task Franka-Lift --help": "another task's configuration",
+    "uv run train.py --task Isaac-Cartpole-Direct --device cpu": "a task of Isaac Lab",
 }
 # Without these as they were, the rest of a run would not be its continuation.
 FIXED_BY_RUN = (
@@ -48,12 +62,20 @@ FIXED_BY_RUN = (
     "actor.",
     "critic.",
     "algorithm.optimizer",
+    "simulator.agent",
+    "simulator.overrides",
 )
+
+
+def run(argv: list[str]) -> NoReturn:
+    """Trains as Isaac Lab's own command line asks: `isaaclab train`."""
+    sys.argv = ["train.py", *argv]
+    cli.run_script(main)
 
 
 def main() -> int:
     """Trains as the command line says; returns the exit code."""
-    arguments = cli.parse(sys.argv[1:], FLAGS)
+    arguments = parse(sys.argv[1:])
     if "help" in arguments.flags:
         return print_help(arguments)
     if "list" in arguments.flags:
@@ -64,12 +86,24 @@ def main() -> int:
     return start(arguments)
 
 
+def parse(argv: list[str]) -> Arguments:
+    """Reads the command line; what is for Isaac Lab's resolver is left to it.
+
+    In a run that goes on the agent's configuration is ours already.
+    """
+    from envs import is_isaac_task
+
+    task, foreign = cli.peek(argv, "task"), ()
+    if task and is_isaac_task(task):
+        is_resumed = "--resume" in argv
+        foreign = ENV_TOKENS if is_resumed else ENV_TOKENS + AGENT_TOKENS
+    return cli.parse(argv, FLAGS, foreign=foreign)
+
+
 def print_help(arguments: Arguments) -> int:
     """Prints how to call this, and the configuration of the task."""
-    from configs import config_for
-
     cli.refuse_others(arguments, "--help", {"help", "task"})
-    defaults = config_for(checked_task(arguments.flags))
+    defaults = default_config(checked_task(arguments.flags))
     cli.print_help("Train a policy with PPO.", EXAMPLES, FLAGS, defaults)
     return 0
 
@@ -83,38 +117,68 @@ def list_tasks(arguments: Arguments) -> int:
         print(f"  {task:<20} {describe(task)}")
     for prefix, (_, _, about) in ADAPTERS.items():
         print(f"  {prefix + ':NAME':<20} {about}")
+    if find_spec("isaaclab") is None:
+        print("  Isaac-...            Isaac Lab's tasks, with the extra isaaclab")
+        return 0
+    from envs.isaac_lab import registered_tasks
+
+    print("\n  Isaac Lab's", *registered_tasks(), sep="\n  ")
     return 0
 
 
 def start(arguments: Arguments) -> int:
     """Trains from scratch, or from the weights of --checkpoint, in a new folder."""
-    from configs import config_for
     from ppo_jax import runner
 
     started = time.perf_counter()
     task = checked_task(arguments.flags)
-    config = override(config_for(task), config_overrides(arguments))
+    agent = str(arguments.flags.get("simulator.agent", ""))
+    defaults = default_config(task, agent, arguments.tokens)
+    config = override(defaults, config_overrides(arguments))
     announce(config)
-    trainer = make_trainer(config)
-    runner.lower(trainer)  # what does not fit must fail before there is a folder
-    run = None
-    if "checkpoint" in arguments.flags:
-        run = start_from_weights(trainer, arguments)
-    folder = cli.new_run_folder(config)
-    return train(trainer, folder, run, 0.0, started, arguments)
+    with open_trainer(config, film="video" in arguments.flags) as trainer:
+        runner.lower(trainer)  # what does not fit must fail before there is a folder
+        run = None
+        if "checkpoint" in arguments.flags:
+            run = start_from_weights(trainer, arguments)
+        folder = cli.new_run_folder(config)
+        if isinstance(trainer.env, Simulator):
+            trainer.env.torch_env.save_config(folder / "params" / "env.yaml")
+        return train(trainer, folder, run, 0.0, started, arguments)
 
 
 def resume(arguments: Arguments) -> int:
-    """Goes on with a run in its own folder, bit for bit."""
-    from ppo_jax import checkpoint, runner
+    """Goes on with a run in its own folder: bit for bit, unless in a simulator."""
+    from ppo_jax import runner
 
     started = time.perf_counter()
     folder, which, saved = find_run(arguments.flags)
-    config = override(saved, config_overrides(arguments, without={"task"}))
+    given = config_overrides(arguments, without={"task"})
+    if arguments.tokens:
+        given["simulator.overrides"] = tuple(arguments.tokens)
+    config = override(saved, given)
     refuse_changes(folder, saved, config)
     announce(config)
-    trainer = make_trainer(config)
-    restored = checkpoint.restore_run(folder, runner.abstract_run(trainer), which)
+    with open_trainer(config, film="video" in arguments.flags) as trainer:
+        restored = restore(trainer, folder, which)
+        runner.lower(trainer)
+        save(config, folder / cli.CONFIG_FILE)
+        run = runner.resume(trainer, restored.state)
+        run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
+        seconds = restored.meta["seconds"]
+        return train(trainer, folder, run, seconds, started, arguments)
+
+
+def restore(trainer: Any, folder: Path, which: str) -> Any:
+    """Reads the checkpoint that a run goes on from.
+
+    Raises:
+      ValueError: it is not the newest, or has done all iterations already.
+    """
+    from ppo_jax import checkpoint, runner
+
+    template = runner.saved_part(trainer, runner.abstract_run(trainer))
+    restored = checkpoint.restore_run(folder, template, which)
     print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
     newest = checkpoint.iterations(folder)[-1]
     if which != "latest" and newest > restored.iteration:
@@ -122,21 +186,16 @@ def resume(arguments: Arguments) -> int:
             f"{folder} has a newer checkpoint, {newest}: resume without naming one, or "
             "start a new run from this one's weights without --resume"
         )
-    if restored.iteration >= config.max_iterations:
+    if restored.iteration >= trainer.config.max_iterations:
         raise ValueError(
             f"{folder} has already done {restored.iteration} iterations: give a larger "
-            f"--max_iterations than {config.max_iterations}"
+            f"--max_iterations than {trainer.config.max_iterations}"
         )
-    runner.lower(trainer)
-    save(config, folder / cli.CONFIG_FILE)
-    run = restored.state
-    run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
-    return train(trainer, folder, run, restored.meta["seconds"], started, arguments)
+    return restored
 
 
 def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     """Returns a run at iteration 0 with what another run has learned."""
-    import jax
     import jax.numpy as jnp
 
     from ppo_jax import checkpoint, runner
@@ -146,7 +205,7 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     template = runner.abstract_run(trainer).train
     restored = checkpoint.restore_train(folder, template, which)
     print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
-    run = trainer.init(jax.random.key(trainer.config.seed))
+    run = runner.start(trainer)
     learned = restored.state._replace(iteration=jnp.zeros((), jnp.int32))
     return run._replace(train=_with_learning_rate(learned, trainer, arguments))
 

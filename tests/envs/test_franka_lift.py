@@ -277,7 +277,7 @@ def test_reset_puts_arm_in_place_and_fills_the_ranges_of_cube_and_goal():
     assert np.all(sample <= high + 1e-6)
     assert np.all(sample.min(axis=0) < low + 0.01 * (high - low))
     assert np.all(sample.max(axis=0) > high - 0.01 * (high - low))
-    np.testing.assert_allclose(state.cube_position[:, 2], 0.055)
+    np.testing.assert_allclose(state.cube_position[:, 2], 0.024)  # at rest
     np.testing.assert_allclose(state.joint_position[7], DEFAULT, rtol=1e-6)
     tool = tool_point(forward_kinematics(DEFAULT)[-1])
     np.testing.assert_allclose(state.tool_position[7], tool, rtol=1e-6)

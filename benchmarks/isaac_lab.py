@@ -1,0 +1,236 @@
+"""Trains a real Isaac Lab task with ppo_jax, rsl_rl and skrl (JAX), and times the loop.
+
+    uv run --python 3.12 --extra isaaclab --with skrl==2.1.1 benchmarks/isaac_lab.py
+
+Each library runs its own training loop in a process of its own, with rsl_rl's numbers
+for the task, and they take turns. The clock sits in the simulator's `step`, the same
+for all: an iteration lasts from the first call of one to the first call of the next,
+and what is not inside `step` is the library's. Writes docs/isaac_lab_speed.md.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads starve each other here
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+RESULTS = HERE / "isaac_lab_results.json"
+REPORT = HERE.parent / "docs" / "isaac_lab_speed.md"
+
+TASK = "Isaac-Cartpole-Direct"
+NUM_STEPS = 16  # per iteration, as rsl_rl's configuration of the task has it
+LIBRARIES = ("ppo_jax, in_jit", "ppo_jax, host", "rsl_rl", "skrl (JAX)")
+WARM_UP = 5  # iterations in which programs are compiled
+
+
+def main() -> None:
+    args = parse()
+    if args.library:
+        print(json.dumps(measure(args.library, args.num_envs, args.iterations)))
+        return
+    results = []
+    for number in range(args.rounds):
+        for num_envs in (1024, 4096):
+            for library in LIBRARIES:
+                result = run(library, num_envs, args.iterations)
+                results.append({"round": number, **result})
+                print(json.dumps(results[-1]), flush=True)
+    RESULTS.write_text(json.dumps({"machine": machine(), "runs": results}, indent=1))
+    REPORT.write_text(report(results))
+    print(f"wrote {RESULTS} and {REPORT}")
+
+
+def run(library: str, num_envs: int, iterations: int) -> dict:
+    """Measures in a process of its own: Isaac Lab holds one environment at a time."""
+    options = {"library": library, "num_envs": num_envs, "iterations": iterations}
+    words = [word for k, v in options.items() for word in (f"--{k}", str(v))]
+    output = subprocess.run(
+        [sys.executable, __file__, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def measure(library: str, num_envs: int, iterations: int) -> dict:
+    """Trains and returns the median iteration, and its part outside of `step`."""
+    calls: list[tuple[float, float]] = []
+    train = {"rsl_rl": train_rsl_rl, "skrl (JAX)": train_skrl}.get(library)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        if train is None:
+            train_ppo_jax(library.split(", ")[1], num_envs, iterations, calls)
+        else:
+            train(num_envs, iterations, calls)
+    whole, outside = [], []
+    for first in range(WARM_UP * NUM_STEPS, len(calls) - NUM_STEPS, NUM_STEPS):
+        seconds = calls[first + NUM_STEPS][0] - calls[first][0]
+        inside = sum(b - a for a, b in calls[first : first + NUM_STEPS])
+        whole.append(seconds)
+        outside.append(seconds - inside)
+    iteration, rest = statistics.median(whole), statistics.median(outside)
+    return {
+        "library": library,
+        "num_envs": num_envs,
+        "iterations": len(whole),
+        "iteration_s": round(iteration, 4),
+        "outside_s": round(rest, 4),
+        "steps_per_s": round(num_envs * NUM_STEPS / iteration),
+    }
+
+
+def train_ppo_jax(driver: str, num_envs: int, iterations: int, calls: list) -> None:
+    from ppo_jax import runner
+    from ppo_jax.config import override
+    from ppo_jax.scripts.tasks import default_config, open_trainer
+
+    changes = {
+        "num_envs": num_envs,
+        "max_iterations": iterations,
+        "algorithm.timeout_bootstrap": "last_value",  # rsl_rl's
+        "simulator.device": "cpu",
+        "simulator.bridge": driver,
+        "save_interval": iterations + 1,
+    }
+    config = override(default_config(TASK), changes)
+    with open_trainer(config) as trainer:
+        time_calls(trainer.env.torch_env.isaac, calls)
+        runner.run_training(trainer, Path("run"))
+
+
+def train_rsl_rl(num_envs: int, iterations: int, calls: list) -> None:
+    import gymnasium
+    from isaaclab.app import launch_simulation
+    from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper, handle_deprecated_rsl_rl_cfg
+    from rsl_rl.runners import OnPolicyRunner
+
+    env_cfg, agent_cfg = resolve("rsl_rl_cfg_entry_point", num_envs)
+    import importlib.metadata as metadata
+
+    agent_cfg = handle_deprecated_rsl_rl_cfg(agent_cfg, metadata.version("rsl-rl-lib"))
+    with launch_simulation(env_cfg, {"device": "cpu"}):
+        env = gymnasium.make(TASK, cfg=env_cfg)
+        wrapped = RslRlVecEnvWrapper(env, clip_actions=agent_cfg.clip_actions)
+        settings = agent_cfg.to_dict() | {"device": "cpu"}
+        learner = OnPolicyRunner(wrapped, settings, log_dir="run", device="cpu")
+        time_calls(env.unwrapped, calls)
+        learner.learn(iterations, init_at_random_ep_len=True)
+        env.close()
+
+
+def train_skrl(num_envs: int, iterations: int, calls: list) -> None:
+    import gymnasium
+    import skrl
+    from isaaclab.app import launch_simulation
+    from isaaclab_rl.skrl import SkrlVecEnvWrapper
+
+    skrl.config.jax.backend = "jax"
+    from skrl.utils.runner.jax import Runner
+
+    env_cfg, agent_cfg = resolve("skrl_cfg_entry_point", num_envs)
+    agent_cfg["agent"] |= {
+        "rollouts": NUM_STEPS,
+        "learning_epochs": 5,
+        "mini_batches": 4,
+    }
+    agent_cfg["trainer"] |= {
+        "timesteps": iterations * NUM_STEPS,
+        "close_environment_at_exit": False,
+    }
+    with launch_simulation(env_cfg, {"device": "cpu"}):
+        env = gymnasium.make(TASK, cfg=env_cfg)
+        learner = Runner(SkrlVecEnvWrapper(env, ml_framework="jax"), agent_cfg)
+        time_calls(env.unwrapped, calls)
+        learner.run()
+        env.close()
+
+
+def resolve(agent: str, num_envs: int) -> tuple:
+    from envs.isaac_lab import resolve_task
+
+    env_cfg, agent_cfg = resolve_task(TASK, agent)
+    env_cfg.scene.num_envs, env_cfg.sim.device, env_cfg.seed = num_envs, "cpu", 42
+    return env_cfg, agent_cfg
+
+
+def time_calls(isaac, calls: list) -> None:
+    """Notes when each call of the simulator's `step` begins and ends."""
+    step = isaac.step
+
+    def timed(action):
+        started = time.perf_counter()
+        result = step(action)
+        calls.append((started, time.perf_counter()))
+        return result
+
+    isaac.step = timed
+
+
+def machine() -> str:
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next(
+        x.partition(":")[2].strip() for x in info if x.startswith("model name")
+    )
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def report(results: list[dict]) -> str:
+    rounds = 1 + max(result["round"] for result in results)
+    lines = [
+        f"# {TASK}: speed",
+        "",
+        "Written by `benchmarks/isaac_lab.py`, which says at its head how it measures. "
+        "Each library runs its own loop on the real simulator, in turn, on one "
+        f"machine: {machine()}, no GPU.",
+        "",
+        f"Medians of {rounds} rounds; a ratio is the median of the rounds' ratios. "
+        "Above 1, ppo_jax inside the jit is ahead.",
+        "",
+        "| envs | library | env steps/s | iteration (ms) | outside `env.step` (ms) "
+        "| share | in_jit / it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for num_envs in (1024, 4096):
+        of_size = [result for result in results if result["num_envs"] == num_envs]
+        by_library = {
+            name: [result for result in of_size if result["library"] == name]
+            for name in LIBRARIES
+        }
+        for name, runs in by_library.items():
+            speed, whole, outside = (
+                statistics.median(run[key] for run in runs)
+                for key in ("steps_per_s", "iteration_s", "outside_s")
+            )
+            pairs = zip(by_library[LIBRARIES[0]], runs, strict=True)
+            ratio = statistics.median(
+                a["steps_per_s"] / b["steps_per_s"] for a, b in pairs
+            )
+            ahead = "" if name == LIBRARIES[0] else f"{ratio:.2f}"
+            lines.append(
+                f"| {num_envs} | {name} | {speed:,.0f} | {1000 * whole:.0f} | "
+                f"{1000 * outside:.0f} | {outside / whole:.0%} | {ahead} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=15)
+    parser.add_argument("--library", choices=LIBRARIES, help="measure only this one")
+    parser.add_argument("--num_envs", type=int, default=1024)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

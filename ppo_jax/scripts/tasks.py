@@ -1,0 +1,120 @@
+"""From a task's name to its configuration, its environments and its trainer.
+
+A task is either JAX-native (`envs.TASKS` and the adapters) or Isaac Lab's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ppo_jax.config import Config, SimulatorConfig, override
+from ppo_jax.types import Env, Simulator
+
+DEFAULT_TASK = "Cartpole"
+
+# What Isaac Lab's own resolver reads: KEY=VALUE without dashes.
+ENV_TOKENS = ("presets=", "physics=", "renderer=", "env.")
+AGENT_TOKENS = ("agent.",)
+
+
+def checked_task(flags: Mapping[str, Any]) -> str:
+    """Returns the task that flags name.
+
+    Raises:
+      ValueError: there is no such task; names the nearest.
+      ImportError: it needs a package that is not installed; names it.
+    """
+    from configs import CONFIGS
+    from envs import is_isaac_task, make_task
+
+    task = str(flags.get("task", DEFAULT_TASK))
+    if task not in CONFIGS and not is_isaac_task(task):
+        make_task(task)
+    return task
+
+
+def default_config(task: str, agent: str = "", tokens: Sequence[str] = ()) -> Config:
+    """Returns the configuration of a task before the command line changes it.
+
+    Args:
+      task: a name that `checked_task` returned.
+      agent: key of Isaac Lab's registration; empty: chosen.
+      tokens: for Isaac Lab's resolver; kept in the configuration, so that the same
+        environments are made when the run is resumed or played.
+    """
+    from configs import config_for
+    from envs import is_isaac_task
+
+    if not is_isaac_task(task):
+        return config_for(task)
+    from configs.isaac_lab import isaac_config
+
+    config, _ = isaac_config(task, agent or None, tokens)
+    return override(
+        config, {"simulator.agent": agent, "simulator.overrides": tuple(tokens)}
+    )
+
+
+def make_env(
+    config: Config,
+    num_envs: int | None = None,
+    play_mode: bool = False,
+    film: bool = False,
+) -> Env:
+    """Returns the environments of a configuration.
+
+    Args:
+      config: of a run.
+      num_envs: N, where it is not the configured one.
+      play_mode: as Isaac Lab changes its tasks for playing.
+      film: make pictures of a simulator possible.
+
+    Raises:
+      ValueError: a JAX-native task is given settings of a simulator.
+    """
+    from envs import is_isaac_task, make
+
+    num_envs = num_envs or config.num_envs
+    simulator = config.simulator
+    if not is_isaac_task(config.task):
+        if simulator != SimulatorConfig():
+            raise ValueError(
+                f"{config.task} runs in JAX, without a simulator: leave device, bridge "
+                "and agent away (JAX_PLATFORMS=cpu keeps JAX on the CPU)"
+            )
+        return make(config.task, num_envs, config.clip_actions)
+    from envs.isaac_lab import make_isaac_env
+
+    bootstrap = config.algorithm.timeout_bootstrap
+    return make_isaac_env(
+        config.task,
+        num_envs,
+        device=simulator.device,
+        seed=config.seed,
+        overrides=[x for x in simulator.overrides if not x.startswith(AGENT_TOKENS)],
+        driver=None if simulator.bridge == "auto" else simulator.bridge,
+        compute_final_obs=None if bootstrap == "auto" else bootstrap == "final_obs",
+        clip_actions=config.clip_actions,
+        play_mode=play_mode,
+        film=film,
+    )
+
+
+def make_trainer(config: Config, num_envs: int | None = None, **how: bool) -> Any:
+    """Returns the algorithm and its environments; see `make_env`."""
+    from ppo_jax import runner
+
+    return runner.make_trainer(config, make_env(config, num_envs, **how))
+
+
+@contextmanager
+def open_trainer(
+    config: Config, num_envs: int | None = None, **how: bool
+) -> Iterator[Any]:
+    """Gives what `make_trainer` returns, and ends its simulator afterwards."""
+    trainer = make_trainer(config, num_envs, **how)
+    try:
+        yield trainer
+    finally:
+        if isinstance(trainer.env, Simulator):
+            trainer.env.close()
