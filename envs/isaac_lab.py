@@ -61,7 +61,10 @@ def default_driver(device: str) -> str:
 
 
 def resolve_task(
-    task: str, agent_key: str | None, overrides: Sequence[str] = ()
+    task: str,
+    agent_key: str | None,
+    overrides: Sequence[str] = (),
+    play_mode: bool = False,
 ) -> tuple[Any, Any]:
     """Returns (env_cfg, agent_cfg) of a task with presets and overrides applied.
 
@@ -69,6 +72,7 @@ def resolve_task(
       task: id of a registered task.
       agent_key: which of the agent configurations that the task registers; None: none.
       overrides: "presets=...", "physics=...", "env.x.y=..." and "agent.x=..." tokens.
+      play_mode: as the task is played: fewer environments, no noise.
 
     Raises:
       ImportError: Isaac Lab is not installed.
@@ -80,7 +84,7 @@ def resolve_task(
         raise ValueError(f"Isaac Lab has no task {task!r}: {nearest(name, names)}")
     from isaaclab_tasks.utils import resolve_task_config
 
-    return resolve_task_config(name, agent_key, overrides=list(overrides))
+    return resolve_task_config(name, agent_key, play_mode, list(overrides))
 
 
 def registered_tasks() -> list[str]:
