@@ -125,9 +125,8 @@ def _split(
         choices = _choices(task, key)
         values = [token for token in settings if _path(token) not in choices]
         base = [token for token in overrides if token not in values]
-        cfgs = resolve_task(task, key, base, play_mode)
+        found = _resolve_choices(task, key, base, play_mode)
 
-    found: dict[str, Any] = dict(zip(SECTIONS, cfgs, strict=True))
     ours = {}
     for token in values:
         section, _, inside = _path(token).partition(".")
@@ -139,6 +138,23 @@ def _split(
             _require_path(found[section], _path(token))
     theirs = [token for token in overrides if token not in ours]
     return theirs, {path: token.partition("=")[2] for token, path in ours.items()}
+
+
+def _resolve_choices(
+    task: str, key: str, overrides: Sequence[str], play_mode: bool
+) -> dict[str, Any]:
+    """Returns {section: configuration} where overrides choose among alternatives."""
+    try:
+        cfgs = resolve_task(task, key, overrides, play_mode)
+    except (AttributeError, KeyError) as error:  # in a part that another choice has
+        chosen = [token for token in overrides if _section(token) in SECTIONS]
+        if not chosen:
+            raise
+        raise ValueError(
+            f"{' '.join(chosen)}: {task} has no such part as it is chosen, {error}; "
+            "leave it out or choose what has it"
+        ) from error
+    return dict(zip(SECTIONS, cfgs, strict=True))
 
 
 def _section(token: str) -> str:

@@ -257,6 +257,13 @@ def test_an_override_that_cannot_be_is_refused(token, message):
         isaac_config(CARTPOLE, overrides=[token])
 
 
+def test_an_alternative_of_a_part_that_is_not_there_is_refused():
+    """The task has a second camera, which has a renderer, by another choice only."""
+    token = "env.scene.wrist_camera.renderer_cfg=default"
+    with pytest.raises(ValueError, match=f"^{token}: .* has no such part"):
+        isaac_config("Isaac-Lift-KukaAllegro-Camera", overrides=[token])
+
+
 def test_play_mode_is_that_of_the_task():
     task = "Isaac-Velocity-Flat-AnymalD"
     config, env_cfg = isaac_config(task, play_mode=True)
