@@ -27,6 +27,7 @@ def make_isaac_env(
     driver: str | None = None,
     compute_final_obs: bool | None = None,
     clip_actions: float | None = None,
+    agent_key: str | None = None,
     play_mode: bool = False,
     film: bool = False,
 ) -> BridgedEnv:
@@ -41,6 +42,7 @@ def make_isaac_env(
       driver: "in_jit" or "host"; None: what `default_driver` says.
       compute_final_obs: see `open_isaac_env`.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
+      agent_key: whose presets `overrides` may name as well; see `resolve_task`.
       play_mode: what the task changes for playing, such as no noise in observations.
       film: open a viewer without a window, whose pictures `IsaacLabEnv.frame` takes.
 
@@ -49,7 +51,7 @@ def make_isaac_env(
       ValueError: there is no such task, or it cannot be used; says why.
       RuntimeError: another environment is open in this process.
     """
-    env_cfg, _ = resolve_task(task, None, overrides, play_mode)
+    env_cfg, _ = resolve_task(task, agent_key, overrides, play_mode)
     env_cfg.scene.num_envs = num_envs
     env_cfg.seed = seed
     if film:
@@ -79,7 +81,7 @@ def resolve_task(
       task: id of a registered task.
       agent_key: which of the agent configurations that the task registers; None: none.
       overrides: "presets=...", "physics=...", "env.x.y=..." and "agent.x=..." tokens.
-      play_mode: what the task changes for playing, such as no noise in observations.
+      play_mode: as the task is played: fewer environments, no noise.
 
     Raises:
       ImportError: Isaac Lab is not installed.
@@ -91,9 +93,7 @@ def resolve_task(
         raise ValueError(f"Isaac Lab has no task {task!r}: {nearest(name, names)}")
     from isaaclab_tasks.utils import resolve_task_config
 
-    return resolve_task_config(
-        name, agent_key, play_mode=play_mode, overrides=list(overrides)
-    )
+    return resolve_task_config(name, agent_key, play_mode, list(overrides))
 
 
 def registered_tasks() -> list[str]:
@@ -404,6 +404,7 @@ def _launch(task: str, env_cfg: Any, launcher_args: Any, resources: ExitStack) -
     try:
         return gymnasium.make(task.split(":")[-1], cfg=env_cfg).unwrapped
     except FileNotFoundError as error:
+        resources.close()  # before it is raised, or the launcher prints it as well
         raise FileNotFoundError(
             f"{task} needs a file that is not there: set ISAACSIM_ASSET_ROOT to a "
             f"folder with the assets before Python starts ({error})"

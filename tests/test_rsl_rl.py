@@ -1,5 +1,6 @@
 """rsl_rl's configurations and state dicts, translated and back."""
 
+from dataclasses import MISSING, replace
 from itertools import pairwise
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax import Continuous, RunningStats, actor_critic
+from ppo_jax import Continuous, Discrete, RunningStats, actor_critic
 from ppo_jax.config import AlgorithmConfig, Config, hyperparams
 from ppo_jax.networks import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import (
@@ -151,9 +152,133 @@ def test_overrides_win():
     assert (config.max_iterations, config.seed) == (3, 1)
 
 
+def test_none_and_missing_say_nothing():
+    """Isaac Lab's `to_dict` makes {} of a MISSING setting."""
+    for nothing in ({}, None, MISSING):
+        silent = runner(
+            {"optimizer": nothing, "rnd_cfg": nothing},
+            actor={"activation": nothing, "cnn_cfg": nothing},
+            critic={"distribution_cfg": nothing, "stochastic": nothing},
+            clip_actions=nothing,
+            obs_groups=nothing,
+        )
+        config = config_from_rsl_rl(silent)
+        assert config.algorithm.optimizer == "adam"
+        assert config.actor.activation == "elu"
+        assert config.clip_actions is None
+        assert config.obs_groups == {}
+
+
+def of_before_version_4(empirical_normalization=MISSING, **policy):
+    policy = {
+        "class_name": "ActorCritic",
+        "init_noise_std": 0.5,
+        "noise_std_type": "log",
+        "actor_hidden_dims": [32, 16],
+        "critic_hidden_dims": [64],
+        "activation": "tanh",
+        **policy,
+    }
+    return runner() | {
+        "actor": MISSING,
+        "critic": {},
+        "policy": policy,
+        "empirical_normalization": empirical_normalization,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "normalized"),
+    [
+        ({}, (False, False)),
+        ({"empirical_normalization": True}, (True, True)),
+        ({"actor_obs_normalization": True}, (True, False)),
+        (
+            {"empirical_normalization": True, "critic_obs_normalization": False},
+            (True, False),
+        ),
+    ],
+)
+def test_a_policy_of_before_version_4_is_two_models(old, normalized):
+    """Its own normalisation goes before that of the runner."""
+    config = config_from_rsl_rl(of_before_version_4(**old))
+    spread = DistributionConfig(init_std=0.5, std_type="log")
+    assert config.actor == ModelConfig(
+        hidden_dims=(32, 16),
+        activation="tanh",
+        obs_normalization=normalized[0],
+        distribution_cfg=spread,
+    )
+    assert config.critic == ModelConfig(
+        hidden_dims=(64,), activation="tanh", obs_normalization=normalized[1]
+    )
+
+
+def test_a_model_goes_before_the_policy_of_before_version_4():
+    old = of_before_version_4() | {"critic": {"hidden_dims": [9]}}
+    config = config_from_rsl_rl(old)
+    assert config.critic == ModelConfig(hidden_dims=(9,))
+    assert config.actor.activation == "tanh"
+
+
+def test_normalization_that_nothing_reads_is_refused():
+    with pytest.raises(ValueError, match="empirical_normalization = True is not read"):
+        config_from_rsl_rl(runner(empirical_normalization=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "distribution"),
+    [
+        ({"stochastic": True}, DistributionConfig(init_std=0.3, std_type="log")),
+        (
+            {"stochastic": True, "state_dependent_std": True},
+            DistributionConfig("HeteroscedasticGaussianDistribution", 0.3, "log"),
+        ),
+        (
+            {"stochastic": True, "distribution_cfg": {"init_std": 0.7}},
+            DistributionConfig(init_std=0.7),
+        ),
+    ],
+)
+def test_the_noise_of_version_4_is_a_distribution(model, distribution):
+    """Unless the distribution is given as well."""
+    old = {"distribution_cfg": None, "init_noise_std": 0.3, "noise_std_type": "log"}
+    config = config_from_rsl_rl(runner(actor=old | model, critic=old))
+    assert config.actor.distribution_cfg == distribution
+    assert config.critic.distribution_cfg is None
+
+
+class Mine:
+    """Somebody's own model."""
+
+
+@pytest.mark.parametrize(
+    ("class_name", "missing"),
+    [
+        ("MLPModel", None),
+        ("rsl_rl.models:MLPModel", None),
+        ("rsl_rl.models.mlp_model.MLPModel", None),
+        ("rsl_rl.models:RNNModel", "rsl_rl's RNNModel is not"),
+        ("robots.models:MLPModel", "^robots.models:MLPModel is not"),
+        (Mine, f"^{__name__}:Mine is not"),
+    ],
+)
+def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
+    configuration = runner(actor={"class_name": class_name})
+    if missing is None:
+        assert config_from_rsl_rl(configuration) == config_from_rsl_rl(runner())
+    else:
+        with pytest.raises(UnsupportedFeature, match=missing):
+            config_from_rsl_rl(configuration)
+
+
 @pytest.mark.parametrize(
     ("configuration", "feature"),
     [
+        (
+            of_before_version_4(class_name="ActorCriticRecurrent"),
+            "ActorCriticRecurrent",
+        ),
         (runner({"rnd_cfg": {"weight": 1.0}}), "rnd_cfg"),
         (runner({"symmetry_cfg": {"use_mirror_loss": True}}), "symmetry_cfg"),
         (runner({"share_cnn_encoders": True}), "share_cnn_encoders"),
@@ -362,3 +487,72 @@ def test_state_dicts_are_not_changed():
     keys = set(actor), set(critic)
     params_from_rsl_rl(config_with(HEADS["scalar"]), actor, critic)
     assert (set(actor), set(critic)) == keys
+
+
+@pytest.mark.parametrize(
+    ("model", "hidden_dims", "message"),
+    [
+        ("actor", (8, 16), r"'mlp.2.weight' of the actor .*\[6, 8\].* \[16, 8\] with"),
+        ("actor", (9, 6), r"'mlp.0.weight' of the actor .*\[8, 5\].* \[9, 5\] with"),
+        ("actor", (-1, 6), r"'mlp.0.weight' of the actor .*\[8, 5\].* \[5, 5\] with"),
+        ("critic", (5,), r"'mlp.0.weight' of the critic .*critic.hidden_dims = \[5\]"),
+    ],
+)
+def test_another_width_is_named_with_both_shapes(model, hidden_dims, message):
+    """[8, 6] and [4] were saved, with 5 observations and 3 actions."""
+    config = config_with(HEADS["scalar"])
+    model_config = replace(getattr(config, model), hidden_dims=hidden_dims)
+    config = replace(config, **{model: model_config})
+    with pytest.raises(ValueError, match=message):
+        params_from_rsl_rl(config, *state_dicts("scalar"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "shape", "message"),
+    [
+        ("mlp.0.bias", 7, r"'mlp.0.bias' of the actor .*\[7\] .* \[8\] with"),
+        ("mlp.4.weight", (3, 7), r"'mlp.4.weight' .*\[3, 7\] .* \[any, 6\] with"),
+        ("distribution.std_param", 4, r"'distribution.std_param' .*\[4\] .* \[3\] "),
+        ("obs_normalizer._var", (1, 4), r"'obs_normalizer._var' .*\[1, 4\].*\[1, 5\]"),
+        ("mlp.0.weight", 4, r"'mlp.0.weight' .*\[4\] .* \[8, 4\] with"),
+    ],
+)
+def test_entries_that_do_not_fit_together_are_named(entry, shape, message):
+    actor, critic = state_dicts("scalar")
+    actor[entry] = np.zeros(shape, np.float32)
+    with pytest.raises(ValueError, match=message):
+        params_from_rsl_rl(config_with(HEADS["scalar"]), actor, critic)
+
+
+def test_a_critic_has_one_output():
+    actor, critic = state_dicts("scalar")
+    critic["mlp.2.weight"] = np.zeros((2, 4), np.float32)
+    with pytest.raises(ValueError, match=r"'mlp.2.weight' .*\[2, 4\] .* \[1, 4\] with"):
+        params_from_rsl_rl(config_with(HEADS["scalar"]), actor, critic)
+
+
+def test_two_rows_need_an_even_number_of_outputs():
+    actor, critic = state_dicts("beta")
+    actor["mlp.4.weight"] = actor["mlp.4.weight"][:5]
+    actor["mlp.4.bias"] = actor["mlp.4.bias"][:5]
+    with pytest.raises(ValueError, match=r"5 outputs .* BetaDistribution has 2"):
+        params_from_rsl_rl(config_with(HEADS["beta"]), actor, critic)
+
+
+def test_a_hidden_layer_may_be_as_wide_as_the_input():
+    actor, critic = state_dicts("scalar")
+    config = config_with(HEADS["scalar"])
+    config = replace(config, actor=replace(config.actor, hidden_dims=(-1, 6)))
+    rng = np.random.default_rng(0)
+    actor |= torch_layers(rng, NUM_OBS, NUM_OBS, 6, NUM_ACTIONS)
+    params, _ = params_from_rsl_rl(config, actor, critic)
+    assert params["actor"]["mlp"]["layer_0"]["kernel"].shape == (NUM_OBS, NUM_OBS)
+
+
+def test_discrete_actions_are_not_written():
+    config = Config(task="Maze")
+    network = actor_critic(Discrete(3), config.actor, config.critic)
+    obs = {"policy": np.zeros((1, NUM_OBS), np.float32)}
+    params, stats = network.init(jax.random.key(0), obs)
+    with pytest.raises(ValueError, match="policy of Maze has discrete actions"):
+        params_to_rsl_rl(config, params, stats)

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,16 +16,21 @@ from ppo_jax.scripts.tasks import (
     DEFAULT_TASK,
     checked_task,
     default_config,
+    load_rsl_rl,
     open_trainer,
 )
-from ppo_jax.types import Simulator
+from ppo_jax.types import Simulator, TrainState
 
 CHANGEABLE = ("clip_actions", "simulator.device", "simulator.bridge")
+RSL_RL_SUFFIX = ".pt"
 FRAMES_PER_SECOND = 30
 VIDEO_SUFFIXES = {".mp4", ".gif"}
 FLAGS = [
     Flag("task", "NAME", f"whose newest run to play ({DEFAULT_TASK})"),
-    Flag("checkpoint", "PATH", "a run, a checkpoint in it, latest or best"),
+    Flag(
+        "checkpoint", "PATH", "a run, a checkpoint in it, latest, best, or rsl_rl's .pt"
+    ),
+    Flag("export", "FILE", "write the policy as a model_N.pt that rsl_rl loads"),
     Flag("num_envs", "N", "episodes, one in each environment (100)"),
     Flag("seed", "N", "seed of the episodes (0)"),
     Flag("experiment_name", "TEXT", "folder of the runs, where it is not the task's"),
@@ -83,20 +89,50 @@ def play(flags: Mapping[str, Any], episodes: Episodes, video: Path | None) -> No
     """Plays episodes with the deterministic policy, and prints how they went."""
     import jax
 
-    from ppo_jax import checkpoint, runner
+    from ppo_jax import runner
 
-    folder, which, config = find_run(flags)
+    source = str(flags.get("checkpoint", ""))
+    if source.endswith(RSL_RL_SUFFIX):
+        load = partial(load_rsl_rl, path=Path(source))
+        config = default_config(checked_task(flags))
+    else:
+        folder, which, config = find_run(flags)
+        load = partial(load_checkpoint, folder=folder, which=which)
     config = override(config, {k: v for k, v in flags.items() if k in CHANGEABLE})
     how = {"play_mode": "train_env_cfg" not in flags, "film": video is not None}
     with open_trainer(config, episodes.num_envs, **how) as trainer:
-        template = runner.abstract_run(trainer).train
-        restored = checkpoint.restore_train(folder, template, which)
-        print(*restored.skipped, f"Playing {folder} at iteration {restored.iteration}.")
+        state = load(trainer)
+        if "export" in flags:
+            export(Path(str(flags["export"])), config, state)
         key = jax.random.key(episodes.seed)
-        for line in summary(*runner.evaluate(trainer, restored.state, key)):
+        for line in summary(*runner.evaluate(trainer, state, key)):
             print(line)
         if video:
-            print(f"Video: {film(trainer, restored.state, video, episodes.seed)}")
+            print(f"Video: {film(trainer, state, video, episodes.seed)}")
+
+
+def load_checkpoint(trainer: Any, folder: Path, which: str) -> TrainState:
+    """Returns what was learned in a run, and prints from where it is."""
+    from ppo_jax import checkpoint, runner
+
+    template = runner.abstract_run(trainer).train
+    restored = checkpoint.restore_train(folder, template, which)
+    print(*restored.skipped, f"Playing {folder} at iteration {restored.iteration}.")
+    return restored.state
+
+
+def export(path: Path, config: Config, state: TrainState) -> None:
+    """Writes a policy for rsl_rl.
+
+    Raises:
+      ValueError: the file is not named as rsl_rl's are, or the policy is not like its.
+    """
+    from ppo_jax.scripts.rsl_rl_files import save_model
+
+    if path.suffix != RSL_RL_SUFFIX:
+        raise ValueError(f"--export {path}: name the file model_N{RSL_RL_SUFFIX}")
+    save_model(path, config, state)
+    print(f"For rsl_rl: {path}")
 
 
 def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:

@@ -5,10 +5,11 @@ A task is either JAX-native (`envs.TASKS` and the adapters) or Isaac Lab's.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from ppo_jax.config import Config, SimulatorConfig, override
-from ppo_jax.types import Env, Simulator
+from ppo_jax.config import Config, SimulatorConfig
+from ppo_jax.types import Env, Simulator, TrainState
 
 DEFAULT_TASK = "Cartpole"
 
@@ -49,10 +50,7 @@ def default_config(task: str, agent: str = "", tokens: Sequence[str] = ()) -> Co
         return config_for(task)
     from configs.isaac_lab import isaac_config
 
-    config, _ = isaac_config(task, agent or None, tokens)
-    return override(
-        config, {"simulator.agent": agent, "simulator.overrides": tuple(tokens)}
-    )
+    return isaac_config(task, agent or None, tokens)[0]
 
 
 def make_env(
@@ -95,6 +93,7 @@ def make_env(
         driver=None if simulator.bridge == "auto" else simulator.bridge,
         compute_final_obs=None if bootstrap == "auto" else bootstrap == "final_obs",
         clip_actions=config.clip_actions,
+        agent_key=simulator.agent or None,
         play_mode=play_mode,
         film=film,
     )
@@ -118,3 +117,29 @@ def open_trainer(
     finally:
         if isinstance(trainer.env, Simulator):
             trainer.env.close()
+
+
+def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
+    """Returns what rsl_rl had learned when it wrote a `model_*.pt`.
+
+    Raises:
+      ValueError: the file is something else, or does not fit the task.
+    """
+    import jax
+
+    from ppo_jax import runner
+    from ppo_jax.scripts.rsl_rl_files import load_model
+
+    state = load_model(path, trainer.config)
+    wanted = runner.abstract_run(trainer).train.params
+    leaves = zip(
+        jax.tree.leaves_with_path(state.params), jax.tree.leaves(wanted), strict=True
+    )
+    for (place, found), right in leaves:
+        if found.shape != right.shape:
+            name = jax.tree_util.keystr(place, simple=True, separator=".")
+            raise ValueError(
+                f"{path} does not fit {trainer.config.task}: {name} is "
+                f"{list(found.shape)} there and {list(right.shape)} here"
+            )
+    return state

@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 from ppo_jax import cli
 from ppo_jax.cli import Arguments, Flag, field_flag
 from ppo_jax.config import Config, flatten, override, save, short_name
-from ppo_jax.scripts.play import film, find_run
+from ppo_jax.scripts.play import RSL_RL_SUFFIX, film, find_run
 from ppo_jax.scripts.tasks import (
     AGENT_TOKENS,
     ENV_TOKENS,
     checked_task,
     default_config,
+    load_rsl_rl,
     open_trainer,
 )
 from ppo_jax.types import Simulator
@@ -33,7 +34,11 @@ FLAGS = [
     field_flag("run_name", "TEXT"),
     field_flag("experiment_name", "TEXT"),
     Flag("resume", None, "go on with the newest run, or with that of --checkpoint"),
-    Flag("checkpoint", "PATH", "with --resume: the run; else: weights to start from"),
+    Flag(
+        "checkpoint",
+        "PATH",
+        "with --resume: the run; else: weights to start from, rsl_rl's .pt too",
+    ),
     field_flag("logger", "NAME"),
     Flag("video", None, "film the trained policy at the end"),
     field_flag("simulator.device", "NAME"),
@@ -195,19 +200,24 @@ def restore(trainer: Any, folder: Path, which: str) -> Any:
 
 
 def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
-    """Returns a run at iteration 0 with what another run has learned."""
+    """Returns a run at iteration 0 with what another run, or rsl_rl, has learned."""
     import jax.numpy as jnp
 
     from ppo_jax import checkpoint, runner
 
     selector = str(arguments.flags["checkpoint"])
-    folder, which = cli.find_run(selector, cli.experiment_of(trainer.config))
-    template = runner.abstract_run(trainer).train
-    restored = checkpoint.restore_train(folder, template, which)
-    print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
-    run = runner.start(trainer)
-    learned = restored.state._replace(iteration=jnp.zeros((), jnp.int32))
-    return run._replace(train=_with_learning_rate(learned, trainer, arguments))
+    if selector.endswith(RSL_RL_SUFFIX):
+        learned = load_rsl_rl(trainer, Path(selector))
+        print(f"Starting from {selector} at {int(learned.iteration)}.")
+    else:
+        folder, which = cli.find_run(selector, cli.experiment_of(trainer.config))
+        template = runner.abstract_run(trainer).train
+        restored = checkpoint.restore_train(folder, template, which)
+        print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
+        learned = restored.state
+    learned = learned._replace(iteration=jnp.zeros((), jnp.int32))
+    learned = _with_learning_rate(learned, trainer, arguments)
+    return runner.start(trainer)._replace(train=learned)
 
 
 def train(
@@ -262,7 +272,8 @@ def announce(config: Config) -> None:
     """Prints what is about to be trained."""
     print(
         f"{config.task}: {config.num_envs} environments x {config.num_steps_per_env} "
-        f"steps, {config.max_iterations} iterations, seed {config.seed}; compiling ...",
+        f"steps, {config.max_iterations} iterations, seed {config.seed}; "
+        f"{'starting Isaac Lab and ' if config.simulator.agent else ''}compiling ...",
         flush=True,
     )
 
