@@ -79,7 +79,8 @@ def learn(task: str) -> tuple[dict, np.ndarray]:
         "compile_seconds": time.perf_counter() - started,
         "seeds": {},
     }
-    evaluate_jit = jax.jit(partial(evaluate, ppo, make(task, 200)))
+    played_env = make(task, 200, config.clip_actions)
+    evaluate_jit = jax.jit(partial(evaluate, ppo, played_env))
     for seed in SEEDS:
         started = time.perf_counter()
         state, metrics = jax.block_until_ready(compiled(jax.random.key(seed), hparams))
@@ -96,7 +97,7 @@ def learn(task: str) -> tuple[dict, np.ndarray]:
         brief = dict(result["seeds"][seed])
         del brief["episode_return"]
         print(task, "seed", seed, brief, flush=True)
-    return result, shoot(ppo, task, state.train)
+    return result, shoot(ppo, config, state.train)
 
 
 def first_at(curve: np.ndarray, goal: float | None) -> int | None:
@@ -105,15 +106,15 @@ def first_at(curve: np.ndarray, goal: float | None) -> int | None:
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def shoot(ppo, task: str, state) -> np.ndarray:
+def shoot(ppo, config, state) -> np.ndarray:
     """Returns a picture from a third into an episode."""
-    env = make(task, 1)
+    env = make(config.task, 1, config.clip_actions)
     recording = jax.jit(partial(record, ppo, env))(state, jax.random.key(3))
     length = int((~np.asarray(recording.done)).sum())
     task_state = jax.tree.map(
         lambda x: np.asarray(x[length // 3, 0]), recording.env_state.task_state
     )
-    return picture(env.task, task_state, size=(480, 400), caption=task)
+    return picture(env.task, task_state, size=(480, 400), caption=config.task)
 
 
 def save_curve(task: str, result: dict) -> None:

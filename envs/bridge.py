@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -104,6 +105,10 @@ class TorchEnv(Protocol):
 
     def drain_log(self) -> dict[str, float]:
         """Returns what was logged since the last call, and forgets it."""
+        ...
+
+    def save_config(self, path: Path) -> None:
+        """Writes the simulator's configuration as YAML."""
         ...
 
     def close(self) -> None:
@@ -218,6 +223,10 @@ class BridgedEnv:
         """
         seconds, self.host_side.seconds = self.host_side.seconds, 0.0
         return self.torch_env.drain_log() | {"Perf/simulation_time": seconds}
+
+    def save_config(self, path: Path) -> None:
+        """Writes the simulator's configuration as YAML."""
+        self.torch_env.save_config(path)
 
     def close(self) -> None:
         """Lets go of the simulator's buffers and ends it."""

@@ -7,6 +7,7 @@ D observation; time first.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -251,6 +252,10 @@ class Simulator(Env, Protocol):
 
     def drain_log(self) -> dict[str, float]:
         """Returns {tag: mean} of what was logged since the last call."""
+        ...
+
+    def save_config(self, path: Path) -> None:
+        """Writes the simulator's configuration as YAML."""
         ...
 
     def close(self) -> None:

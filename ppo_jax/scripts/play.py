@@ -28,7 +28,9 @@ VIDEO_SUFFIXES = {".mp4", ".gif"}
 FLAGS = [
     Flag("task", "NAME", f"whose newest run to play ({DEFAULT_TASK})"),
     Flag(
-        "checkpoint", "PATH", "a run, a checkpoint in it, latest, best, or rsl_rl's .pt"
+        "checkpoint",
+        "PATH",
+        "a run, a checkpoint of it, latest, best or an rsl_rl .pt",
     ),
     Flag("export", "FILE", "write the policy as a model_N.pt that rsl_rl loads"),
     Flag("num_envs", "N", "episodes, one in each environment (100)"),

@@ -37,7 +37,7 @@ FLAGS = [
     Flag(
         "checkpoint",
         "PATH",
-        "with --resume: the run; else: weights to start from, rsl_rl's .pt too",
+        "with --resume: the run; else: weights, or an rsl_rl .pt",
     ),
     field_flag("logger", "NAME"),
     Flag("video", None, "film the trained policy at the end"),
@@ -148,7 +148,7 @@ def start(arguments: Arguments) -> int:
             run = start_from_weights(trainer, arguments)
         folder = cli.new_run_folder(config)
         if isinstance(trainer.env, Simulator):
-            trainer.env.torch_env.save_config(folder / "params" / "env.yaml")
+            trainer.env.save_config(folder / "params" / "env.yaml")
         return train(trainer, folder, run, 0.0, started, arguments)
 
 
