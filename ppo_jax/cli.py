@@ -165,7 +165,7 @@ def print_help(
     _print_section(console, "options")
     for flag in flags:
         value = f" ({values[flag.name]})" if values.get(flag.name) else ""
-        left = f"--{flag.name} {flag.metavar or ''}".strip()
+        left = f"--{short_name(flag.name)} {flag.metavar or ''}".strip()
         _print_row(console, width, left, flag.help + value)
     if defaults is None:
         return
@@ -282,9 +282,10 @@ def _make_new(folder: Path) -> Path:
 
 def _full_name(name: str, flags: Collection[str], fields: bool) -> str:
     """Returns the name of a flag, or the path of a configuration field."""
-    if name in flags:
-        return name
-    known = set(flags)
+    by_short_name = {short_name(flag): flag for flag in flags}
+    if name in flags or name in by_short_name:
+        return by_short_name.get(name, name)
+    known = {*flags, *by_short_name}
     if fields:
         try:
             return find_path(name)

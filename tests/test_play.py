@@ -112,7 +112,8 @@ def test_summary_of_hand_made_episodes():
             "Metrics/distance": jnp.array([0.0, 0.0, 0.0, 1.0]),
         },
     )
-    assert list(play.summary(result, {"Episode_Reward/alive": 0.5})) == [
+    reported = {"Episode_Reward/alive": 0.5, "Perf/simulation_time": 9.0}
+    assert list(play.summary(result, reported)) == [
         "Return over 4 episodes: 3.000 +- 1.871 (min 1.000, max 6.000)",
         "Episode length: 25.0 steps",
         "Success: 3 of 4 episodes",

@@ -95,7 +95,7 @@ def play(flags: Mapping[str, Any], episodes: Episodes, video: Path | None) -> No
 
     source = str(flags.get("checkpoint", ""))
     if source.endswith(RSL_RL_SUFFIX):
-        load = partial(load_rsl_rl, path=Path(source))
+        load = partial(load_foreign, path=Path(source))
         config = default_config(checked_task(flags))
     else:
         folder, which, config = find_run(flags)
@@ -111,6 +111,13 @@ def play(flags: Mapping[str, Any], episodes: Episodes, video: Path | None) -> No
             print(line)
         if video:
             print(f"Video: {film(trainer, state, video, episodes.seed)}")
+
+
+def load_foreign(trainer: Any, path: Path) -> TrainState:
+    """Returns what rsl_rl had learned, and prints from where it is."""
+    state = load_rsl_rl(trainer, path)
+    print(f"Playing {path} at iteration {int(state.iteration)}.")
+    return state
 
 
 def load_checkpoint(trainer: Any, folder: Path, which: str) -> TrainState:
@@ -178,6 +185,8 @@ def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:
         else:
             yield f"{tag.removeprefix('Metrics/')}: {values.mean():.3f}"
     for tag, value in reported.items():
+        if tag.startswith("Perf/"):
+            continue
         yield f"{tag.removeprefix('Metrics/')}: {value:.3f}"
 
 
@@ -230,7 +239,7 @@ def _photographed(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[
     env_state, obs = env.reset(jax.random.key(seed))
     for step in range(env.max_episode_length):
         if step % stride == 0:
-            yield env.frame()
+            yield env.torch_env.frame()
         env_state, timestep = env.step(env_state, mode(state, obs))
         obs = timestep.obs
         if timestep.terminated[0] | timestep.truncated[0]:

@@ -231,12 +231,14 @@ def train(
     """Runs the training loop with its display and ends with the result."""
     from ppo_jax import console, runner
 
-    threading.Thread(target=_import_ahead).start()
+    ahead = threading.Thread(target=_import_ahead)
+    ahead.start()
     display = console.open_display()
     compile_seconds = 0.0
 
     def on_compiled() -> None:
         nonlocal compile_seconds
+        ahead.join()  # two threads that import the same would wait for each other
         compile_seconds = time.perf_counter() - started
         display.note(f"compiled in {compile_seconds:.1f} s")
 
