@@ -339,7 +339,7 @@ def test_numbers_of_the_simulator_are_passed_on(driver):
     assert env.action_space == Continuous(A)
     assert env.max_episode_length == 5
     assert env.step_dt == 0.1
-    assert env.drain_log() == {"steps": 0.0}
+    assert env.drain_log() == {"steps": 0.0, "Perf/simulation_time": 0.0}
     env.close()
     assert env.torch_env.closed
 

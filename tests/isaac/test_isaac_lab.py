@@ -201,11 +201,11 @@ def test_log_counts_every_reset_once(make, task):
     limit = 4
     env = make(task, change=short_episodes(limit))
     walk(env, limit - 1)
-    assert env.drain_log() == {}
+    assert env.torch_env.drain_log() == {}
     walk(env, 2 * limit + 2)
-    log = env.drain_log()
+    log = env.torch_env.drain_log()
     assert log["Metrics/success_rate"] == 1.0  # every episode timed out
-    assert env.drain_log() == {}
+    assert env.torch_env.drain_log() == {}
     if task == MANAGER:
         assert log["Episode_Termination/time_out"] == 1.0  # share of environments
         assert "Episode_Reward/alive" in log
@@ -291,9 +291,11 @@ def test_spaces_of_the_showcase(make, observation, action):
 @pytest.mark.parametrize("observation", ["dict", "tuple"])
 def test_views_of_the_state_are_refused_as_final_obs(make, observation):
     """The reset overwrites them before anyone can read them."""
-    with pytest.raises(ValueError, match="give compute_final_obs = False"):
-        make(SHOWCASE, overrides=[f"presets={observation}_box"])
-    make(DIRECT)  # nothing was left open
+    presets = [f"presets={observation}_box"]
+    with pytest.raises(ValueError, match="give timeout_bootstrap = last_value"):
+        make(SHOWCASE, overrides=presets, compute_final_obs=True)
+    env = make(SHOWCASE, overrides=presets)  # nothing was left open
+    assert not env.torch_env.has_final_obs, "where nothing is said, there are none"
 
 
 def test_camera_task_has_two_groups(make):

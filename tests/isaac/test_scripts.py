@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from ppo_jax import checkpoint, metrics
+from ppo_jax.scripts import train
 
 TASK = "Isaac-Cartpole-Direct"
 SMALL = ("--task", TASK, "--device", "cpu", "--headless")
@@ -103,16 +104,18 @@ def test_isaac_lab_starts_us(tmp_path):
         (("--task", TASK), "torch sees no CUDA device: give device = 'cpu'"),
         ((*SMALL, "env.sceen.num_envs=4"), "env.sceen"),
         ((*SMALL, "agent.algorithm.gama=0.9"), "gamma"),
-        ((*SMALL, "--agent", "skrl_cfg"), "rsl_rl_cfg_entry_point"),
+        ((*SMALL, "--agent", "rsl_rl_cfg"), "did you mean 'rsl_rl_cfg_entry_point'"),
         ((*SMALL, "--bridge", "jit"), "one of auto, in_jit, host"),
         (("--task", "Cartpole", "--device", "cpu"), "leave device"),
         (("--task", "Isaac-Pendulum-MARL-Direct", "--device", "cpu"), "skrl"),
     ],
 )
-def test_user_mistakes_are_one_sentence(tmp_path, argv, sentence):
+def test_user_mistakes_are_one_sentence(tmp_path, monkeypatch, capfd, argv, sentence):
     if "CUDA" in sentence and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    _, err = call(tmp_path, "train.py", *argv, expected=2)
+    monkeypatch.chdir(tmp_path)
+    assert running.call(train, *argv) == 2
+    _, err = capfd.readouterr()
     (line,) = [x for x in err.splitlines() if x.startswith("train.py: ")]
     assert sentence in line
     assert not (tmp_path / "logs").exists()
