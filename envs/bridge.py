@@ -12,9 +12,7 @@ Both give the same numbers. Neither converts a type; what JAX would convert with
 saying so is refused.
 """
 
-import os
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,29 +27,17 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
+from envs.dlpack import (
+    DTYPES,
+    Tensor,
+    require_same_device,
+    spec_of,
+    to_jax,
+    to_torch,
+)
 from ppo_jax.types import ActionSpace, Array, Key, Obs, TimeStep
 
-Tensor = Any  # torch.Tensor; torch is imported only where it is used
-
 DRIVERS = ("in_jit", "host")
-
-DTYPES = {
-    "torch.float32": "float32",
-    "torch.float16": "float16",
-    "torch.bfloat16": "bfloat16",
-    "torch.bool": "bool",
-    "torch.uint8": "uint8",
-    "torch.int8": "int8",
-    "torch.int16": "int16",
-    "torch.int32": "int32",
-}
-
-MEMORY_SETTINGS = (
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "XLA_PYTHON_CLIENT_ALLOCATOR",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "XLA_CLIENT_MEM_FRACTION",
-)
 
 
 class TorchEnv(Protocol):
@@ -253,8 +239,8 @@ def bridge(torch_env: TorchEnv, driver: str = "in_jit") -> BridgedEnv:
     """
     if driver not in DRIVERS:
         raise ValueError(f"driver = {driver!r} is not one of {', '.join(DRIVERS)}")
-    _require_same_device(torch_env.device)
-    obs = {name: _spec(f"obs[{name!r}]", x) for name, x in torch_env.reset(0).items()}
+    require_same_device(torch_env.device)
+    obs = {name: spec_of(f"obs[{name!r}]", x) for name, x in torch_env.reset(0).items()}
     done = jax.ShapeDtypeStruct((torch_env.num_envs,), jnp.bool_)
     specs = TimeStep(
         obs=obs,
@@ -270,54 +256,6 @@ def bridge(torch_env: TorchEnv, driver: str = "in_jit") -> BridgedEnv:
         _set_episode_length: _result(()),
     }
     return BridgedEnv(torch_env, driver, results, _HostSide())
-
-
-def prepare_jax(device: str) -> None:
-    """Puts JAX on the simulator's device, with room for the simulator.
-
-    JAX reads both settings when its backend starts, so this comes before the first
-    array. On a GPU it would otherwise take 75 % of the memory. What the user has set
-    in the environment stays.
-
-    Args:
-      device: of the simulator, "cpu" or "cuda:0".
-    """
-    is_cpu = not device.startswith("cuda")
-    if is_cpu and "JAX_PLATFORMS" not in os.environ and not _backend_has_started():
-        jax.config.update("jax_platforms", "cpu")
-    if is_cpu or any(name in os.environ for name in MEMORY_SETTINGS):
-        return
-    if _backend_has_started():
-        warnings.warn(
-            "JAX has already started and may hold 75 % of the GPU's memory, which the "
-            "simulator then lacks: make the environment before the first JAX array, or "
-            "set XLA_PYTHON_CLIENT_PREALLOCATE=false",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-
-
-def to_jax(tensor: Tensor) -> Array:
-    """Returns a view of a tensor's memory as an array, without a copy.
-
-    Only a jitted call may read it, whose result torch waits for before it writes
-    there again. A strided tensor is made contiguous first, which is a copy. Not
-    `copy=True`: on a CPU it still returns the same memory.
-    """
-    return jax.dlpack.from_dlpack(tensor.detach().contiguous())
-
-
-def to_torch(array: Array) -> Tensor:
-    """Returns a view of an array's memory as a tensor; torch waits until it is ready.
-
-    Never write to it, and never donate the array while the view is held: JAX would
-    copy on a CPU without saying so, and fail on a GPU.
-    """
-    import torch
-
-    return torch.from_dlpack(array)
 
 
 def _reset(env: BridgedEnv, seed: Tensor) -> Any:
@@ -474,7 +412,7 @@ def _checked(result: _Result, tree: Any) -> list[Any]:
     expected = zip(result.names, tensors, result.shapes, result.dtypes, strict=True)
     for name, tensor, shape, dtype in expected:
         if DTYPES.get(str(getattr(tensor, "dtype", None))) != dtype:
-            found = _spec(name, tensor).dtype
+            found = spec_of(name, tensor).dtype
             raise TypeError(f"{name} is {found}, but {dtype} was expected")
         if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {shape}")
@@ -483,18 +421,6 @@ def _checked(result: _Result, tree: Any) -> list[Any]:
 
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path).lstrip(".")
-
-
-def _spec(name: str, tensor: Tensor) -> Any:
-    """Returns shape and type of a tensor as JAX will see them."""
-    dtype = DTYPES.get(str(getattr(tensor, "dtype", None)))
-    if dtype is None:
-        kind = getattr(tensor, "dtype", type(tensor).__name__)
-        raise TypeError(
-            f"{name} is {kind}, which JAX would convert or cannot hold: return one of "
-            f"{', '.join(DTYPES)}"
-        )
-    return jax.ShapeDtypeStruct(tuple(tensor.shape), jnp.dtype(dtype))
 
 
 def _require_last_state(env: BridgedEnv, env_state: Tensor) -> None:
@@ -506,22 +432,3 @@ def _require_last_state(env: BridgedEnv, env_state: Tensor) -> None:
         f"{env.host_side.calls} and cannot go back: pass on the state that the last "
         "call returned, or reset"
     )
-
-
-def _require_same_device(device: Any) -> None:
-    simulator = str(device).partition(":")[0]
-    ours = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-    if simulator == ours:
-        return
-    fix = (
-        "set JAX_PLATFORMS=cpu, or move the simulator"
-        if simulator == "cpu"
-        else "install jax[cuda13], or give device = 'cpu'"
-    )
-    raise ValueError(f"the simulator is on {device}, but JAX is on {ours}: {fix}")
-
-
-def _backend_has_started() -> bool:
-    from jax._src import xla_bridge  # there is no public way to ask without starting it
-
-    return xla_bridge.backends_are_initialized()

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from envs.bridge import BridgedEnv, Tensor, bridge, prepare_jax
+from envs.bridge import BridgedEnv, bridge
+from envs.dlpack import Tensor, prepare_jax
 from ppo_jax.options import nearest
 from ppo_jax.types import ActionSpace, Continuous, Discrete, TimeStep
 

@@ -16,8 +16,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the bridge needs torch")
 
-from envs import bridge as bridge_module  # noqa: E402
-from envs.bridge import bridge, prepare_jax, to_jax, to_torch  # noqa: E402
+from envs import dlpack  # noqa: E402
+from envs.bridge import bridge  # noqa: E402
+from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
 from ppo_jax.networks import ModelConfig, actor_critic  # noqa: E402
 from ppo_jax.ppo import PPOConfig, make_ppo  # noqa: E402
 from ppo_jax.rollout import collect, host_scan  # noqa: E402
@@ -144,13 +145,13 @@ def assert_equal_trees(left, right):
 
 
 @pytest.mark.parametrize(
-    "dtype", [name.removeprefix("torch.") for name in bridge_module.DTYPES]
+    "dtype", [name.removeprefix("torch.") for name in dlpack.DTYPES]
 )
 def test_views_share_memory_both_ways(dtype):
     tensor = torch.ones(8, 4, dtype=getattr(torch, dtype))
     array = to_jax(tensor)
     assert array.unsafe_buffer_pointer() == tensor.data_ptr()
-    assert array.dtype == jnp.dtype(bridge_module.DTYPES[f"torch.{dtype}"])
+    assert array.dtype == jnp.dtype(dlpack.DTYPES[f"torch.{dtype}"])
     array = jnp.ones((8, 4), array.dtype)
     assert to_torch(array).data_ptr() == array.unsafe_buffer_pointer()
 
@@ -474,19 +475,19 @@ def test_other_errors_pass_through():
 
 @pytest.fixture
 def no_settings(monkeypatch):
-    for name in bridge_module.MEMORY_SETTINGS:
+    for name in dlpack.MEMORY_SETTINGS:
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
 def test_memory_is_shared_before_jax_starts(no_settings):
-    no_settings.setattr(bridge_module, "_backend_has_started", lambda: False)
+    no_settings.setattr(dlpack, "_backend_has_started", lambda: False)
     prepare_jax("cuda:0")
-    assert bridge_module.os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    assert dlpack.os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 
 
 def test_too_late_is_said(no_settings):
-    no_settings.setattr(bridge_module, "_backend_has_started", lambda: True)
+    no_settings.setattr(dlpack, "_backend_has_started", lambda: True)
     with pytest.warns(RuntimeWarning, match="XLA_PYTHON_CLIENT_PREALLOCATE=false"):
         prepare_jax("cuda:0")
 
@@ -498,13 +499,13 @@ def test_settings_of_the_user_stay(no_settings, device):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prepare_jax(device)
-    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in bridge_module.os.environ
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in dlpack.os.environ
 
 
 def test_jax_knows_whether_it_has_started():
     """The one private name that is used still answers."""
     jnp.zeros(1).block_until_ready()
-    assert bridge_module._backend_has_started()
+    assert dlpack._backend_has_started()
 
 
 # -- a GPU
