@@ -25,8 +25,10 @@ def script_commands():
         for block in blocks(page, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.split("&&")[-1])
-                if words[:2] == ["uv", "run"] and words[2] in SCRIPTS:
-                    yield pytest.param(words[2], words[3:], id=shlex.join(words[2:]))
+                script = next((word for word in words if word in SCRIPTS), None)
+                if words[:2] == ["uv", "run"] and script:
+                    given = words[words.index(script) + 1 :]
+                    yield pytest.param(script, given, id=shlex.join([script, *given]))
 
 
 @pytest.mark.slow
