@@ -37,14 +37,15 @@ class Gaussian(NamedTuple):
         return (0.5 + 0.5 * LOG_2PI + jnp.log(self.std)).sum(axis=-1)
 
     def kl_divergence(self, other: "Gaussian") -> Array:
-        """Returns sum_a [(q - 1 - ln q + ((m - m') / s')^2) / 2], q = (s / s')^2.
+        """Returns sum_a [(q^2 - 1 + ((m - m') / s')^2) / 2 - ln q], q = s / s'.
 
-        q - 1 - ln q is written with expm1: for equal distributions it is exactly 0,
+        q^2 - 1 is written with expm1: for equal distributions the sum is exactly 0,
         and near that it keeps its digits.
         """
-        log_q = 2.0 * (jnp.log(self.std) - jnp.log(other.std))
+        log_q = jnp.log(self.std) - jnp.log(other.std)
         distance = (self.mean - other.mean) / other.std
-        return 0.5 * (jnp.expm1(log_q) - log_q + distance * distance).sum(axis=-1)
+        square = jnp.expm1(2.0 * log_q) + distance * distance
+        return (0.5 * square - log_q).sum(axis=-1)
 
     def mode(self) -> Array:
         """Returns the mean."""

@@ -7,8 +7,11 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import running
-import torch
 import yaml
+
+pytest.importorskip("isaaclab", reason="needs Isaac Lab: uv sync --extra isaaclab")
+
+import torch
 
 from ppo_jax import checkpoint, metrics
 from ppo_jax.scripts import train
