@@ -61,7 +61,8 @@ def test_help_is_complete_and_fits(capsys, monkeypatch, script, width):
     out, err = capsys.readouterr()
     assert err == ""
     assert [line for line in out.splitlines() if len(line) > width] == []
-    assert all(f"--{flag.name}" in out for flag in script.FLAGS)
+    names = [config.short_name(flag.name) for flag in script.FLAGS]
+    assert all(f"--{name} " in out for name in names)
     assert all(example in out for example in script.EXAMPLES)
     fields = [path for path, _ in config.fields_of(Config())]
     flags = {flag.name for flag in script.FLAGS}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ppo_jax import cli
-from ppo_jax.cli import Flag, field_flag
+from ppo_jax.cli import Arguments, Flag, field_flag
 from ppo_jax.config import Config, override, parse_literal
 from ppo_jax.options import check_options, option, positive, seed_number
 from ppo_jax.scripts.tasks import (
@@ -18,6 +18,7 @@ from ppo_jax.scripts.tasks import (
     default_config,
     load_rsl_rl,
     open_trainer,
+    parse,
 )
 from ppo_jax.types import Simulator, TrainState
 
@@ -71,7 +72,7 @@ def run(argv: list[str]) -> NoReturn:
 
 def main() -> int:
     """Plays as the command line says; returns the exit code."""
-    arguments = cli.parse(sys.argv[1:], FLAGS, fields=False)
+    arguments = parse(sys.argv[1:], FLAGS, fields=False)
     flags = arguments.flags
     if "help" in flags:
         cli.refuse_others(arguments, "--help", {"help"})
@@ -83,16 +84,17 @@ def main() -> int:
     given = {k: str(flags[k]) for k in ("num_envs", "seed") if k in flags}
     episodes = Episodes(**{k: parse_literal(text) for k, text in given.items()})
     cli.use_compilation_cache()
-    play(flags, episodes, video)
+    play(arguments, episodes, video)
     return 0
 
 
-def play(flags: Mapping[str, Any], episodes: Episodes, video: Path | None) -> None:
+def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> None:
     """Plays episodes with the deterministic policy, and prints how they went."""
     import jax
 
     from ppo_jax import runner
 
+    flags = arguments.flags
     source = str(flags.get("checkpoint", ""))
     if source.endswith(RSL_RL_SUFFIX):
         load = partial(load_foreign, path=Path(source))
@@ -100,7 +102,9 @@ def play(flags: Mapping[str, Any], episodes: Episodes, video: Path | None) -> No
     else:
         folder, which, config = find_run(flags)
         load = partial(load_checkpoint, folder=folder, which=which)
-    config = override(config, {k: v for k, v in flags.items() if k in CHANGEABLE})
+    changes: dict[str, Any] = {k: v for k, v in flags.items() if k in CHANGEABLE}
+    overrides = (*config.simulator.overrides, *arguments.tokens)
+    config = override(config, changes | {"simulator.overrides": overrides})
     how = {"play_mode": "train_env_cfg" not in flags, "film": video is not None}
     with open_trainer(config, episodes.num_envs, **how) as trainer:
         state = load(trainer)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ppo_jax import cli
+from ppo_jax.cli import Arguments, Flag
 from ppo_jax.config import Config, SimulatorConfig
 from ppo_jax.types import Env, Simulator, TrainState
 
@@ -16,6 +18,20 @@ DEFAULT_TASK = "Cartpole"
 # What Isaac Lab's own resolver reads: KEY=VALUE without dashes.
 ENV_TOKENS = ("presets=", "physics=", "renderer=", "env.")
 AGENT_TOKENS = ("agent.",)
+
+
+def parse(
+    argv: Sequence[str],
+    flags: Sequence[Flag],
+    fields: bool = True,
+    foreign: tuple[str, ...] = ENV_TOKENS,
+) -> Arguments:
+    """Reads a command line; what is for Isaac Lab's resolver is left to it."""
+    from envs import is_isaac_task
+
+    task = cli.peek(argv, "task")
+    is_isaac = task is not None and is_isaac_task(task)
+    return cli.parse(argv, flags, fields, foreign if is_isaac else ())
 
 
 def checked_task(flags: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from ppo_jax.scripts.tasks import (
     default_config,
     load_rsl_rl,
     open_trainer,
+    parse,
 )
 from ppo_jax.types import Simulator
 
@@ -80,7 +81,10 @@ def run(argv: list[str]) -> NoReturn:
 
 def main() -> int:
     """Trains as the command line says; returns the exit code."""
-    arguments = parse(sys.argv[1:])
+    argv = sys.argv[1:]
+    goes_on = "--resume" in argv  # then the agent's configuration is ours already
+    foreign = ENV_TOKENS if goes_on else ENV_TOKENS + AGENT_TOKENS
+    arguments = parse(argv, FLAGS, foreign=foreign)
     if "help" in arguments.flags:
         return print_help(arguments)
     if "list" in arguments.flags:
@@ -89,20 +93,6 @@ def main() -> int:
     if "resume" in arguments.flags:
         return resume(arguments)
     return start(arguments)
-
-
-def parse(argv: list[str]) -> Arguments:
-    """Reads the command line; what is for Isaac Lab's resolver is left to it.
-
-    In a run that goes on the agent's configuration is ours already.
-    """
-    from envs import is_isaac_task
-
-    task, foreign = cli.peek(argv, "task"), ()
-    if task and is_isaac_task(task):
-        is_resumed = "--resume" in argv
-        foreign = ENV_TOKENS if is_resumed else ENV_TOKENS + AGENT_TOKENS
-    return cli.parse(argv, FLAGS, foreign=foreign)
 
 
 def print_help(arguments: Arguments) -> int:
