@@ -6,7 +6,7 @@ members are spread over all local devices; none talks to another.
 
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ class Compiled(NamedTuple):
     num_iterations: int
     sharding: NamedSharding
     run: RunState  # [P, ...] as shapes and types
-    init: jax.stages.Compiled
+    init: Callable[[], jax.stages.Compiled]  # later stages of a sweep never ask
     advance: jax.stages.Compiled
 
 
@@ -107,7 +107,7 @@ def compile_population(population: Population, num_members: int) -> Compiled:
         num_iterations=population.num_iterations,
         sharding=sharding,
         run=run,
-        init=population.init.lower(key, hparams).compile(),
+        init=cache(lambda: population.init.lower(key, hparams).compile()),
         advance=advance,
     )
 
@@ -156,7 +156,7 @@ def start_members(
       hparams: each [P].
     """
     key = jax.numpy.stack([jax.random.key(seed) for seed in seeds])
-    return compiled.init(*place(compiled, (key, hparams)))
+    return compiled.init()(*place(compiled, (key, hparams)))
 
 
 def advance_members(

@@ -1,13 +1,13 @@
 """Sweeps: what is planned, what runs side by side, and what is left when it is over."""
 
 import csv
-import dataclasses
 import functools
 import json
 import math
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -217,24 +217,67 @@ def test_chunks_are_few_and_equal(members, limit, rows):
     assert population.chunk_rows(members, limit) == rows
 
 
-def test_members_that_do_not_fit_the_memory_come_one_chunk_after_another(monkeypatch):
-    """Memory for two and a half members makes chunks of two; less than one is said."""
-    plan = plan_of("gamma=0.9,0.99", *running.TINY[1:], num_seeds=2)
-    one = compile_plan(plan, chunk_size=1)[1]
-    (alone,) = one.values()
-    monkeypatch.setattr(population, "free_bytes", lambda mesh: 5 * alone.num_bytes // 2)
-    fitted, compiled = compile_plan(plan)
-    assert fitted.chunk_limits == (2,)
-    assert compiled.keys() == {(0, 2)}
-    monkeypatch.setattr(population, "free_bytes", lambda mesh: alone.num_bytes // 2)
-    with pytest.raises(ValueError, match="one member on each device needs"):
-        compile_plan(plan)
+@pytest.mark.parametrize(
+    ("free", "devices", "rows"),
+    [
+        (1000, 1, 10),
+        (999, 1, 5),
+        (450, 1, 4),
+        (100, 1, 1),
+        (399, 2, 5),
+        (301, 4, 10),
+        (299, 4, 5),
+    ],
+)
+def test_members_that_do_not_fit_the_memory_come_one_chunk_after_another(
+    monkeypatch, free, devices, rows
+):
+    """10 members of 100 bytes; on several devices each holds its part of a chunk."""
+    monkeypatch.setattr(population, "free_bytes", lambda mesh: free)
+    monkeypatch.setattr(population, "compile_population", compile_to(100))
+    made = population.compile_what_fits(on_devices(devices), 10)
+    assert made.num_bytes <= free
+    assert made.size == -(-rows // devices) * devices
 
 
-def compile_plan(plan, chunk_size=0):
-    base = override(plan.base, {"num_envs": 8, "max_iterations": 2})
-    plan = dataclasses.replace(plan, base=base)
-    return sweep.compile_programs(plan, tasks.make_env, chunk_size)
+def test_a_member_that_does_not_fit_alone_is_said(monkeypatch):
+    monkeypatch.setattr(population, "free_bytes", lambda mesh: 2**29)
+    monkeypatch.setattr(population, "compile_population", compile_to(2**30))
+    with pytest.raises(ValueError, match=r"needs 1 GiB, and 0\.5 GiB are free"):
+        population.compile_what_fits(on_devices(2), 10)
+
+
+def on_devices(number):
+    mesh = SimpleNamespace(size=number)
+    return population.Population(mesh, 1, None, None)
+
+
+def compile_to(num_bytes):
+    """Returns a compiler of programs that take this much for each member."""
+
+    def compile_population(functions, num_members):
+        per_device = -(-num_members // functions.mesh.size)
+        return population.Compiled(
+            size=per_device * functions.mesh.size,
+            num_bytes=per_device * num_bytes,
+            num_iterations=1,
+            sharding=None,
+            run=None,
+            init=None,
+            advance=None,
+        )
+
+    return compile_population
+
+
+def test_the_memory_of_a_program_holds_its_runs_and_more(swept):
+    """At least what all members keep, and less than a hundred times that."""
+    plan = plan_in(swept)
+    (program,) = sweep.programs_of(plan)
+    functions = sweep.population_of(program, tasks.make_env, plan.stop_bad)
+    made = population.compile_population(functions, 12)
+    kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.run))
+    assert kept < made.num_bytes < 100 * kept
 
 
 def test_free_memory_is_a_part_of_what_the_system_has_available():
@@ -274,8 +317,8 @@ def plan_in(folder):
 def lone_run(config):
     """Returns the run of a configuration at its end, and its metrics [I]."""
     trainer = tasks.make_trainer(config)
-    step = runner.lower(trainer).compile()
-    run, history = runner.start(trainer), []
+    key, step = jax.random.key(config.seed), runner.lower(trainer).compile()
+    run, history = trainer.init.lower(key).compile()(key), []
     for _ in range(config.max_iterations):
         run, values = step(run, trainer.hparams)
         history.append(jax.device_get(values))
@@ -364,6 +407,18 @@ def sweep_process(home, *argv, **environment):
     return out
 
 
+HALVING = (*SETTINGS, *AXES, "--chunk_size=6", "--stop_bad=0.5")
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory):
+    """The folder of a sweep that stops half of the settings after each stage."""
+    home = tmp_path_factory.mktemp("halved")
+    sweep_process(home, *HALVING)
+    (folder,) = (home / script.SWEEPS).iterdir()
+    return folder
+
+
 # Runs sweep.py, but stops for ever when a chunk is half on the disk.
 WAIT = """
 import sys, time
@@ -386,41 +441,46 @@ cli.run_script(sweep.main)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("place", "options"),
-    [("stage0_program0_chunk1", ()), ("stage2_program0_chunk0", ("--stop_bad=0.5",))],
-)
-def test_a_killed_sweep_goes_on_and_ends_as_the_undisturbed_one(
-    tmp_path, place, options
-):
-    """SIGKILL with half a chunk written: byte for byte the same tables at the end."""
-    argv = (*SETTINGS, *AXES, "--chunk_size=6", *options)
-    homes = tmp_path / "undisturbed", tmp_path / "killed"
-    for home in homes:
-        home.mkdir()
-    sweep_process(homes[0], *argv)
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(running.scratch("cache"))}
-    process = running.start(homes[1], *argv, code=WAIT.replace("PLACE", place), **cache)
-    assert "waiting\n" in process.stdout
-    process.kill()
-    assert running.finish(process)[0] == -signal.SIGKILL
-    (folder,) = (homes[1] / script.SWEEPS).iterdir()
+def test_a_sweep_killed_twice_goes_on_and_ends_as_the_undisturbed_one(tmp_path, halved):
+    """SIGKILL with half a chunk written: byte for byte the same tables at the end.
+
+    Once with one chunk of two of the first stage, once after two decisions.
+    """
+    kill_at("stage0_program0_chunk1", tmp_path, *HALVING)
+    (folder,) = (tmp_path / script.SWEEPS).iterdir()
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("chunks/s*/*")}
-    assert finished
-    assert not (folder / "chunks" / place).exists()
-    assert "Resuming" in sweep_process(homes[1], "--resume")
+    assert {path.parent.name for path in finished} == {"stage0_program0_chunk0"}
+    assert "Resuming" in kill_at("stage2_program0_chunk0", tmp_path, "--resume")
+    assert "Resuming" in sweep_process(tmp_path, "--resume")
     again = {path: path.stat().st_mtime_ns for path in finished}
     assert again == finished, "what was finished was run once more"
-    (undisturbed,) = (homes[0] / script.SWEEPS).iterdir()
     for name in ("table.parquet", "summary.csv"):
-        ours, theirs = folder / name, undisturbed / name
+        ours, theirs = folder / name, halved / name
         assert ours.read_bytes() == theirs.read_bytes(), name
 
 
-def test_stopping_keeps_the_best_settings_and_ends_the_tables_of_others(home):
+def kill_at(place, home, *argv):
+    """Runs sweep.py until a chunk is half written and kills it; returns its stdout."""
+    code = WAIT.replace("PLACE", place)
+    process = running.start(home, *argv, code=code, **SURROUNDINGS)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == "waiting\n":
+            break
+    process.kill()
+    code, _, err = running.finish(process)
+    assert code == -signal.SIGKILL, (lines, err)
+    (folder,) = (home / script.SWEEPS).iterdir()
+    assert not (folder / "chunks" / place).exists()
+    assert (folder / "chunks" / f".{place}.unfinished").exists()
+    return "".join(lines)
+
+
+@pytest.mark.slow
+def test_stopping_keeps_the_best_settings_and_ends_the_tables_of_others(halved):
     """4 settings, half of them stopped after each stage: 4, 2, 1, 1 in iterations."""
-    folder = run_sweep(*AXES, "--stop_bad=0.5", name="halving")
-    table = table_of(folder)
+    table = table_of(halved)
     lengths = {}
     for setting in range(4):
         mine = table["setting"] == setting
@@ -436,15 +496,15 @@ def test_stopping_keeps_the_best_settings_and_ends_the_tables_of_others(home):
         }
         best = sorted(racing, key=means.get, reverse=True)[:kept]
         assert {s for s in racing if lengths[s] > stage + 1} == set(best)
-    with (folder / "summary.csv").open() as file:
+    with (halved / "summary.csv").open() as file:
         ranked = [int(row["iterations"]) for row in csv.DictReader(file)]
     assert ranked == [4, 2, 1, 1]
 
 
-def test_a_stopped_sweep_is_the_beginning_of_the_whole_one(swept):
+@pytest.mark.slow
+def test_a_stopped_sweep_is_the_beginning_of_the_whole_one(swept, halved):
     """The stages change where members stand in a program, and nothing else."""
-    (folder,) = script.SWEEPS.glob("*_halving")
-    short, whole = table_of(folder), table_of(swept)
+    short, whole = table_of(halved), table_of(swept)
     index = whole["member"] * ITERATIONS + whole["iteration"]
     rows = np.isin(index, short["member"] * ITERATIONS + short["iteration"])
     assert_same_table(short, {name: column[rows] for name, column in whole.items()})
