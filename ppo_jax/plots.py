@@ -12,6 +12,7 @@ LEARNING_CURVE = "learning_curve.png"
 SWEEP_CURVES = "learning_curves.png"
 RESPONSE = "response.png"
 NUM_COLORS = 10
+NUM_TICKS = 6  # values that are written below an axis
 
 
 def save_learning_curve(folder: Path, title: str, goal: float | None = None) -> Path:
@@ -158,6 +159,9 @@ def _draw_response(
         axis.plot(at, means, color="tab:blue", lw=1.2)
     if numeric and min(x) > 0 and max(x) >= 8 * min(x):
         axis.set_xscale("log")
+    if numeric and len(levels) <= NUM_TICKS:
+        axis.set_xticks(levels, [_short(level) for level in levels])
+        axis.minorticks_off()
     if not numeric:
         axis.set_xticks(range(len(levels)), [str(level) for level in levels])
         axis.margins(x=0.2)

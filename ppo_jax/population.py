@@ -49,7 +49,7 @@ def make_population(
     num_steps: int,
     num_iterations: int,
     init_at_random_ep_len: bool = True,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Population:
     """Returns `init_run` and `iterate` for P members; a row is the run alone.
 
@@ -96,7 +96,7 @@ def compile_population(population: Population, num_members: int) -> Compiled:
         )
 
     seed = jax.ShapeDtypeStruct((size,), np.uint32)
-    scalar = jax.ShapeDtypeStruct((size,), np.float32)
+    scalar: Any = jax.ShapeDtypeStruct((size,), np.float32)
     key = abstract(jax.eval_shape(jax.vmap(jax.random.key), seed))
     hparams = abstract(Hyperparams(*[scalar] * len(Hyperparams._fields)))
     run = abstract(jax.eval_shape(population.init, key, hparams))
@@ -178,7 +178,7 @@ def advance_members(
     Returns:
       The runs, still padded, and the metrics on the host, [P, iterations, ...].
     """
-    num_members = len(hparams[0])
+    num_members = np.size(hparams.gamma)
     placed, history = place(compiled, hparams), []
     for block in range(num_iterations // compiled.num_iterations):
         runs, metrics = compiled.advance(runs, placed)

@@ -83,7 +83,8 @@ def save_chunk(
     unfinished.mkdir(parents=True)
     columns = {column: pa.array(_cells(x)) for column, x in rows.items()}
     pq.write_table(pa.table(columns), unfinished / ROWS)
-    np.savez(unfinished / RUNS, **{path: _plain(x) for path, x in _leaves(runs)})
+    arrays: dict[str, Any] = {path: _plain(x) for path, x in _leaves(runs)}
+    np.savez(unfinished / RUNS, **arrays)
     (unfinished / CHUNK).write_text(json.dumps(about) + "\n")
     unfinished.rename(final)
 

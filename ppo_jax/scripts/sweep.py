@@ -212,11 +212,14 @@ def report(plan: Any, folder: Path) -> None:
     summary = sweep_folder.save_summary(folder, rows)
     pictures = draw(plan, folder, table, rows)
     print_summary(plan, rows)
-    for final in [final for final in ended if final.failed_at is not None][:MAX_ROWS]:
+    failed = [final for final in ended if final.failed_at is not None]
+    for final in failed[:MAX_ROWS]:
         print(
             f"Member {final.member} ({_label(plan, final.setting)} seed={final.seed}) "
-            f"became NaN or infinite in iteration {final.failed_at + 1}."
+            f"became NaN or infinite in iteration {int(final.failed_at or 0) + 1}."
         )
+    if len(failed) > MAX_ROWS:
+        print(f"So did {len(failed) - MAX_ROWS} more: see finite in the table.")
     print(f"\n  table           {path}")
     print(f"  summary         {summary}")
     for picture in pictures:
@@ -298,10 +301,9 @@ def print_summary(plan: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     names = [short_name(path) for path in plan.swept]
-    for name in ("rank", "setting", *names, "iterations", "return", "IQM", "95 % CI"):
+    for name in ("rank", "setting", *names, "done", "return", "IQM", "low", "high"):
         table.add_column(name, justify="right", overflow="fold")
     for row in rows[:MAX_ROWS]:
-        interval = f"{_short(row['iqm_low'])} .. {_short(row['iqm_high'])}"
         failed = f" ({row['failed']} failed)" if row["failed"] else ""
         table.add_row(
             str(row["rank"]),
@@ -309,12 +311,14 @@ def print_summary(plan: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             *(_short(row[path]) for path in plan.swept),
             str(row["iterations"]),
             _short(row["final_return"]) + failed,
-            _short(row["iqm"]),
-            "-" if math.isnan(row["iqm_low"]) else interval,
+            *(_short(row[name]) for name in ("iqm", "iqm_low", "iqm_high")),
         )
     Console(highlight=False).print(table)
     if len(rows) > MAX_ROWS:
         print(f"  and {len(rows) - MAX_ROWS} more in the summary")
+    print(
+        "  low and high: 95 % interval of the interquartile mean (IQM) over the seeds"
+    )
 
 
 def choose(member: str, ended: Sequence[Any], folder: Path) -> Any:
