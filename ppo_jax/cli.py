@@ -198,20 +198,50 @@ def use_compilation_cache() -> None:
 
 def new_run_folder(cfg: Config) -> Path:
     """Makes logs/ppo_jax/<experiment>/<date>[_<run_name>] with its description."""
-    parent = LOG_ROOT / experiment_of(cfg)
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    name = f"{stamp}_{cfg.run_name}" if cfg.run_name else stamp
-    folder = _make_new(parent / name)
+    folder = new_folder(LOG_ROOT / experiment_of(cfg), cfg.run_name)
     config.save(cfg, folder / CONFIG_FILE)
     manifest = {
         "version": 1,
         "library": "ppo_jax",
         "task": cfg.task,
-        "created_at": datetime.datetime.now().astimezone().isoformat(),
-        "metadata": _versions() | {"agent": cfg.simulator.agent},
+        "created_at": now(),
+        "metadata": versions() | {"agent": cfg.simulator.agent},
     }
     (folder / "run.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return folder
+
+
+def new_folder(parent: Path, name: str = "") -> Path:
+    """Makes PARENT/<date>[_<name>], new even if two are made in one second."""
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = candidate = parent / (f"{stamp}_{name}" if name else stamp)
+    count = 1
+    while True:
+        try:
+            candidate.mkdir(parents=True)
+            return candidate
+        except FileExistsError:
+            count += 1
+            candidate = folder.with_name(f"{folder.name}_{count}")
+
+
+def now() -> str:
+    """Returns the time as manifests have it."""
+    return datetime.datetime.now().astimezone().isoformat()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what numbers depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = ("ppo_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {"python": sys.version.split()[0]}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
 
 
 def experiment_of(cfg: Config) -> str:
@@ -268,18 +298,6 @@ def load_config(folder: Path) -> Config:
     return config.load(folder / CONFIG_FILE)
 
 
-def _make_new(folder: Path) -> Path:
-    """Makes a folder that was not there before: two runs may start in one second."""
-    candidate, count = folder, 1
-    while True:
-        try:
-            candidate.mkdir(parents=True)
-            return candidate
-        except FileExistsError:
-            count += 1
-            candidate = folder.with_name(f"{folder.name}_{count}")
-
-
 def _full_name(name: str, flags: Collection[str], fields: bool) -> str:
     """Returns the name of a flag, or the path of a configuration field."""
     by_short_name = {short_name(flag): flag for flag in flags}
@@ -327,16 +345,3 @@ def _print_row(console: Any, width: int, left: str, right: str) -> None:
         console.print(padded + Text(lines.pop(0), "default"))
     for line in lines:
         console.print(Text(" " * indent + line))
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    names = ("ppo_jax", "jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {"python": sys.version.split()[0]}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions

@@ -17,7 +17,7 @@ class Display(NamedTuple):
 
     context: AbstractContextManager[Any]
     note: Callable[[str], None]
-    show: Callable[[Progress], None]
+    show: Callable[[Any], None]  # (Progress), of a run or of a sweep
 
 
 def open_display() -> Display:
@@ -26,6 +26,14 @@ def open_display() -> Display:
 
     console = Console(highlight=False)
     return _live_panel(console) if console.is_terminal else _plain_lines()
+
+
+def open_sweep_display() -> Display:
+    """Returns the same for `sweep.Progress`: a bar, or plain lines."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return _sweep_bar(console) if console.is_terminal else _sweep_lines()
 
 
 def describe(progress: Progress) -> dict[str, str]:
@@ -62,6 +70,47 @@ def _plain_lines() -> Display:
         print("  ".join(cells), flush=True)
 
     return Display(nullcontext(), lambda text: print(text, flush=True), show)
+
+
+def _sweep_lines() -> Display:
+    last_line = -math.inf
+
+    def show(progress: Any) -> None:
+        nonlocal last_line
+        is_last = progress.done == progress.total
+        if time.monotonic() - last_line < SECONDS_BETWEEN_LINES and not is_last:
+            return
+        last_line = time.monotonic()
+        print(f"{progress.done / progress.total:4.0%}  {_words(progress)}", flush=True)
+
+    return Display(nullcontext(), lambda text: print(text, flush=True), show)
+
+
+def _sweep_bar(console: Any) -> Display:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%  {task.description}"))
+    bar = Progress(*columns, console=console)
+    task = bar.add_task("", total=None)
+
+    def show(progress: Any) -> None:
+        text = _words(progress)
+        bar.update(
+            task, total=progress.total, completed=progress.done, description=text
+        )
+
+    def note(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    return Display(bar, note, show)
+
+
+def _words(progress: Any) -> str:
+    """Returns where a sweep is, its return and the time that is left."""
+    return (
+        f"{progress.where}  return {_number(progress.episode_return, '.2f')}  "
+        f"eta {datetime.timedelta(seconds=round(progress.seconds_left))}"
+    )
 
 
 def _live_panel(console: Any) -> Display:

@@ -8,7 +8,7 @@ clock or a signal.
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -207,6 +207,20 @@ def run_training(
         raise ValueError(f"{folder} has already done {first} iterations: ask for more")
     stopped_by = signal.Signals(received[0]).name if stop else None
     return Outcome(run, folder, progress, stopped_by)
+
+
+def is_finite(values: Mapping[str, Any], check_env: bool) -> np.ndarray:
+    """Returns where all that was learned is finite, and what the environments gave.
+
+    Args:
+      values: metrics of `iterate`, each with the same leading axes.
+      check_env: look at observations and rewards as well.
+    """
+    finite = [np.isfinite(values[name]) for name in _LEARNING if name in values]
+    if check_env:
+        named = [x for name, x in values.items() if name.startswith("nonfinite/")]
+        finite += [np.asarray(x)[..., 0] < 0 for x in named]
+    return np.logical_and.reduce(finite)
 
 
 def evaluate(

@@ -6,7 +6,7 @@ import pytest
 import running
 
 from ppo_jax import checkpoint, cli
-from ppo_jax.scripts import play, train
+from ppo_jax.scripts import play, sweep, train
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +193,53 @@ PLAY = [
     ("--checkpoint damaged", ["is damaged", "no checkpoint that can be read"]),
     ("--help --task Cartpole", ["--help has no use for task"]),
 ]
+SWEEP = [
+    ("--task Cartpol", ["Cartpol", "did you mean 'Cartpole'"]),
+    ("--task Isaac-Cartpole-Direct", ["simulators cannot be swept yet", "JAX-native"]),
+    ("gama=0.9,0.99", ["gama", "did you mean 'gamma'"]),
+    ("--sedes 3", ["sedes", "did you mean 'seeds'"]),
+    ("hidden_dims=[8],[9]", ["ambiguous", "actor.hidden_dims or critic"]),
+    ("gamma=0.9,1.5", ["algorithm.gamma = 1.5", "from 0 to 1"]),
+    ("gamma=0.9,high", ["algorithm.gamma = 'high'", "a number"]),
+    ("gamma=0.9,", ["gamma = '0.9,'", "beside a comma"]),
+    ("gamma=0.9,0.99,0.9", ["gamma = '0.9,0.99,0.9'", "leave one 0.9 away"]),
+    ("actor.hidden_dims=8,9", ["actor.hidden_dims = 8", "a list"]),
+    ("gamma=logarithmic(0.9,0.99)", ["no 'logarithmic'", "uniform(LOW,HIGH)"]),
+    ("gamma=uniform(0.9,1.5) --samples 9", ["algorithm.gamma = 1.", "from 0 to 1"]),
+    ("gamma=uniform(0.9) --samples 2", ["gamma = uniform(0.9)", "two numbers"]),
+    ("gamma=uniform(0.99,0.9) --samples 2", ["the smaller first"]),
+    ("gamma=uniform(0.9,inf) --samples 2", ["gamma = uniform(0.9,inf)"]),
+    ("learning_rate=log(0,1) --samples 2", ["begins above 0"]),
+    ("num_mini_batches=uniform(1,8) --samples 2", ["real numbers", "a list"]),
+    ("gamma=uniform(0.9,0.99)", ["gamma is a range", "--samples N"]),
+    ("gamma=0.9,0.99 --samples 2", ["--samples has nothing to draw", "log(1e-4"]),
+    ("--seeds 0", ["--seeds 0", "above 0"]),
+    ("--seeds 1.5", ["--seeds 1.5", "a whole number"]),
+    ("--seed 4294967295 --seeds 2", ["seed = 4294967296", "0 to 4294967295"]),
+    ("--seed 1,2", ["seed = (1, 2)", "a whole number"]),
+    ("--chunk_size none", ["--chunk_size none", "a whole number"]),
+    ("gamma=0.9,0.99 --stop_bad 1", ["--stop_bad 1", "between 0 and 1"]),
+    ("--stop_bad 0.5 --seeds 4", ["--stop_bad needs settings to compare"]),
+    ("max_iterations=5,9 --stop_bad 0.5", ["--stop_bad", "one max_iterations"]),
+    ("num_mini_batches=2,99999", ["num_mini_batches = 99999", "fewer"]),
+    ("obs_groups={'actor':['camera']}", ["obs_groups['actor']", "'camera'"]),
+    ("logger=none", ["a sweep has no use for logger", "leave it away"]),
+    ("simulator.bridge=host", ["Cartpole runs in JAX", "leave device, bridge"]),
+    ("--name a/b", ["'a/b'", "a name for a folder"]),
+    ("--sweep nowhere", ["--sweep is for --resume and --export"]),
+    ("--resume", ["logs/ppo_jax/sweeps holds no sweep", "--sweep FOLDER"]),
+    ("--resume --sweep folder", ["folder is not a sweep", "manifest.json"]),
+    ("--resume --sweep folder gamma=0.9", ["--resume has no use for gamma"]),
+    ("--export best", ["logs/ppo_jax/sweeps holds no sweep"]),
+    ("--export 3 --seeds 2", ["--export has no use for seeds"]),
+    ("--help --resume", ["--help has no use for resume"]),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), SWEEP, ids=[line for line, _ in SWEEP])
+def test_sweep_answers_in_one_sentence(capsys, home, line, words):
+    """A wrong command line of sweep.py names the mistake, the value and the fix."""
+    check(capsys, home, sweep, line.split(), words)
 
 
 @pytest.mark.parametrize(("line", "words"), TRAIN, ids=[line for line, _ in TRAIN])

@@ -9,11 +9,11 @@ import pytest
 from configs import config_for
 from ppo_jax import cli
 from ppo_jax.config import override
-from ppo_jax.scripts import play, train
+from ppo_jax.scripts import play, sweep, train
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-SCRIPTS = {"train.py": train.FLAGS, "play.py": play.FLAGS}
+SCRIPTS = {"train.py": train.FLAGS, "play.py": play.FLAGS, "sweep.py": sweep.FLAGS}
 
 
 def blocks(page, language):
@@ -44,6 +44,8 @@ def test_every_command_is_understood(script, words):
     if script == "train.py":
         task = str(arguments.flags.get("task", "Cartpole"))
         override(config_for(task), train.config_overrides(arguments))
+    if script == "sweep.py" and not {"resume", "export"} & arguments.flags.keys():
+        sweep.make_plan(arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,0 +1,240 @@
+"""Many runs as one program: members that differ in their seeds and dynamic scalars.
+
+Letters in the shape comments: P members, first in every array; I iterations. The
+members are spread over all local devices; none talks to another.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ppo_jax.ppo import PPO
+from ppo_jax.training import init_run, iterate
+from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState
+
+AXIS = "member"
+MEMORY_FRACTION = 0.8  # of what is free: the estimate is XLA's, not a measurement
+
+
+class Population(NamedTuple):
+    """P runs at once as functions that can be compiled for any P."""
+
+    mesh: Mesh
+    num_iterations: int  # that one call of `advance` does
+    init: jax.stages.Wrapped  # (key [P], hparams [P]) -> RunState [P, ...]
+    advance: jax.stages.Wrapped  # (runs, hparams) -> (runs, metrics [P, I]); donates
+
+
+class Compiled(NamedTuple):
+    """A population compiled for one P, a multiple of the devices."""
+
+    size: int  # P
+    num_bytes: int  # that `advance` needs on each device
+    num_iterations: int
+    sharding: NamedSharding
+    run: RunState  # [P, ...] as shapes and types
+    init: Callable[[], jax.stages.Compiled]  # later stages of a sweep never ask
+    advance: jax.stages.Compiled
+
+
+def make_population(
+    ppo: PPO,
+    env: Env,
+    num_steps: int,
+    num_iterations: int,
+    init_at_random_ep_len: bool = True,
+    devices: Sequence[Any] | None = None,
+) -> Population:
+    """Returns `init_run` and `iterate` for P members; a row is the run alone.
+
+    Args:
+      ppo: the algorithm, the same for all members.
+      env: environments that can be traced; every member has its own.
+      num_steps: T, steps of every environment per iteration.
+      num_iterations: I, done by one call.
+      init_at_random_ep_len: see `init_run`.
+      devices: to spread the members over; None: all local ones.
+    """
+
+    def start(key: Key, hparams: Hyperparams) -> RunState:
+        return init_run(ppo, env, hparams, key, init_at_random_ep_len)
+
+    def advance(run: RunState, hparams: Hyperparams) -> tuple[RunState, Metrics]:
+        def body(run: RunState, _: None) -> tuple[RunState, Metrics]:
+            return iterate(ppo, env, num_steps, run, hparams)
+
+        return jax.lax.scan(body, run, length=num_iterations)
+
+    mesh = Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
+    members = PartitionSpec(AXIS)
+    spread = partial(
+        jax.shard_map, mesh=mesh, in_specs=members, out_specs=members, check_vma=False
+    )
+    return Population(
+        mesh=mesh,
+        num_iterations=num_iterations,
+        init=jax.jit(spread(jax.vmap(start))),
+        advance=jax.jit(spread(jax.vmap(advance)), donate_argnums=0),
+    )
+
+
+def compile_population(population: Population, num_members: int) -> Compiled:
+    """Compiles for a number of members, rounded up to a multiple of the devices."""
+    num_devices = population.mesh.size
+    size = -(-num_members // num_devices) * num_devices
+    sharding = NamedSharding(population.mesh, PartitionSpec(AXIS))
+
+    def abstract(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+        )
+
+    seed = jax.ShapeDtypeStruct((size,), np.uint32)
+    scalar: Any = jax.ShapeDtypeStruct((size,), np.float32)
+    key = abstract(jax.eval_shape(jax.vmap(jax.random.key), seed))
+    hparams = abstract(Hyperparams(*[scalar] * len(Hyperparams._fields)))
+    run = abstract(jax.eval_shape(population.init, key, hparams))
+    advance = population.advance.lower(run, hparams).compile()
+    return Compiled(
+        size=size,
+        num_bytes=_num_bytes(advance),
+        num_iterations=population.num_iterations,
+        sharding=sharding,
+        run=run,
+        init=cache(lambda: population.init.lower(key, hparams).compile()),
+        advance=advance,
+    )
+
+
+def compile_what_fits(population: Population, num_members: int) -> Compiled:
+    """Compiles for all members at once, or for as many as the free memory holds.
+
+    The members are cut into chunks as `num_chunks` cuts them.
+
+    Raises:
+      ValueError: not even one member per device fits.
+    """
+    free, num_devices = free_bytes(population.mesh), population.mesh.size
+    limit = num_members
+    while True:
+        compiled = compile_population(population, chunk_rows(num_members, limit))
+        if compiled.num_bytes <= free:
+            return compiled
+        if compiled.size == num_devices:
+            raise ValueError(
+                f"one member on each device needs {gigabytes(compiled.num_bytes)}, and "
+                f"{gigabytes(free)} are free: give a smaller num_envs or "
+                "num_steps_per_env"
+            )
+        fitting = compiled.size * free // compiled.num_bytes
+        limit = max(min(fitting, compiled.size - 1) // num_devices, 1) * num_devices
+
+
+def chunk_rows(num_members: int, limit: int) -> int:
+    """Returns how many members a chunk has, if no chunk may have more than a limit.
+
+    As few chunks as possible, and all of nearly the same size.
+    """
+    num_chunks = -(-num_members // limit)
+    return -(-num_members // num_chunks)
+
+
+def start_members(
+    compiled: Compiled, seeds: Sequence[int], hparams: Hyperparams
+) -> RunState:
+    """Returns the runs before their first iteration, padded to the compiled size.
+
+    Args:
+      compiled: the program.
+      seeds: one per member.
+      hparams: each [P].
+    """
+    key = jax.numpy.stack([jax.random.key(seed) for seed in seeds])
+    return compiled.init()(*place(compiled, (key, hparams)))
+
+
+def advance_members(
+    compiled: Compiled,
+    runs: RunState,
+    hparams: Hyperparams,
+    num_iterations: int,
+    on_block: Callable[[int, Metrics], None] = lambda done, metrics: None,
+) -> tuple[RunState, Metrics]:
+    """Runs iterations of all members, a block at a time.
+
+    Args:
+      compiled: the program.
+      runs: padded to the compiled size; they are donated.
+      hparams: each [P].
+      num_iterations: a multiple of what one call does.
+      on_block: called after every block with the iterations done and its metrics.
+
+    Returns:
+      The runs, still padded, and the metrics on the host, [P, iterations, ...].
+    """
+    num_members = np.size(hparams.gamma)
+    placed, history = place(compiled, hparams), []
+    for block in range(num_iterations // compiled.num_iterations):
+        runs, metrics = compiled.advance(runs, placed)
+        metrics = {k: x[:num_members] for k, x in jax.device_get(metrics).items()}
+        history.append(metrics)
+        on_block((block + 1) * compiled.num_iterations, metrics)
+    return runs, jax.tree.map(lambda *x: np.concatenate(x, axis=1), *history)
+
+
+def place(compiled: Compiled, tree: Any) -> Any:
+    """Puts [P, ...] arrays on the devices; the last member fills up the size."""
+
+    def put(x: Any) -> jax.Array:
+        rows = np.minimum(np.arange(compiled.size), len(x) - 1)
+        return jax.device_put(x[rows], compiled.sharding)
+
+    return jax.tree.map(put, tree)
+
+
+def free_bytes(mesh: Mesh) -> int:
+    """Returns how much memory a program may take on each device of a mesh."""
+    devices = list(mesh.devices.flat)
+    stats = [device.memory_stats() for device in devices]
+    if all(stats):
+        free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats if s)
+    else:
+        free = _free_on_host() // len(devices)
+    return int(MEMORY_FRACTION * free)
+
+
+def gigabytes(num_bytes: int) -> str:
+    """Returns a size in words."""
+    return f"{num_bytes / 2**30:.2g} GiB"
+
+
+def _free_on_host() -> int:
+    """Returns MemAvailable; where no system tells it, all the memory there is."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (line,) = (x for x in text.splitlines() if x.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
+
+
+def _num_bytes(compiled: jax.stages.Compiled) -> int:
+    """Returns what a program needs on each device; donated arguments count once.
+
+    0 where the platform does not say: all members then run at once.
+    """
+    sizes: Any = compiled.memory_analysis()
+    if sizes is None:
+        return 0
+    return (
+        sizes.temp_size_in_bytes
+        + sizes.argument_size_in_bytes
+        + sizes.output_size_in_bytes
+        - sizes.alias_size_in_bytes
+    )
