@@ -66,7 +66,7 @@ def measure(library: str, num_envs: int, iterations: int) -> dict:
     """Trains and returns the median iteration, and its part outside of `step`."""
     calls: list[tuple[float, float]] = []
     train = {"rsl_rl": train_rsl_rl, "skrl (JAX)": train_skrl}.get(library)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.chdir(folder)
         if train is None:
             train_ppo_jax(library.split(", ")[1], num_envs, iterations, calls)
