@@ -193,8 +193,8 @@ def report(results: list[dict]) -> str:
         "Each library runs its own loop on the real simulator, in turn, on one "
         f"machine: {machine()}, no GPU.",
         "",
-        f"Rounds: {rounds}; numbers are medians, and a ratio is the median of the rounds' "
-        "ratios. Above 1, ppo_jax inside the jit is ahead.",
+        f"Rounds: {rounds}; numbers are medians, and a ratio is the median of the "
+        "rounds' ratios. Above 1, ppo_jax inside the jit is ahead.",
         "",
         "| envs | library | env steps/s | iteration (ms) | outside `env.step` (ms) "
         "| share | in_jit / it |",
