@@ -1,7 +1,7 @@
 """Many runs as one program: members that differ in their seeds and dynamic scalars.
 
 Letters in the shape comments: P members, first in every array; I iterations. The
-members are spread over all local devices; none talks to another.
+members are spread over all local devices; none talks to another, unless they evolve.
 """
 
 import os
@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ppo_jax.ppo import PPO
+from ppo_jax.ppo import PPO, jitted
+from ppo_jax.rollout import Scan, host_scan
 from ppo_jax.training import init_run, iterate
-from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState
+from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState, Simulator
 
 AXIS = "member"
 MEMORY_FRACTION = 0.8  # of what is free: the estimate is XLA's, not a measurement
@@ -28,7 +29,16 @@ class Population(NamedTuple):
     mesh: Mesh
     num_iterations: int  # that one call of `advance` does
     init: jax.stages.Wrapped  # (key [P], hparams [P]) -> RunState [P, ...]
-    advance: jax.stages.Wrapped  # (runs, hparams) -> (runs, metrics [P, I]); donates
+    advance: jax.stages.Wrapped  # (runs, hparams) -> Advanced; donates the runs
+    on_host: tuple[Callable[..., Any], ...] = ()  # both, where they cannot be compiled
+
+
+class Advanced(NamedTuple):
+    """P runs after some iterations."""
+
+    runs: RunState  # [P, ...]
+    hparams: Hyperparams  # each [P], for the next iteration
+    metrics: Metrics  # [P, I, ...]
 
 
 class Compiled(NamedTuple):
@@ -39,8 +49,15 @@ class Compiled(NamedTuple):
     num_iterations: int
     sharding: NamedSharding
     run: RunState  # [P, ...] as shapes and types
-    init: Callable[[], jax.stages.Compiled]  # later stages of a sweep never ask
-    advance: jax.stages.Compiled
+    init: Callable[[], Callable[..., RunState]]  # later stages of a sweep never ask
+    advance: Callable[..., Advanced]
+
+
+# (runs, hparams, metrics [P]) after an iteration -> what the next one begins with, and
+# what there is to say of it; `pbt.evolve` is one.
+Evolve = Callable[
+    [RunState, Hyperparams, Metrics], tuple[RunState, Hyperparams, Metrics]
+]
 
 
 def make_population(
@@ -50,38 +67,72 @@ def make_population(
     num_iterations: int,
     init_at_random_ep_len: bool = True,
     devices: Sequence[Any] | None = None,
+    evolve: Evolve | None = None,
 ) -> Population:
     """Returns `init_run` and `iterate` for P members; a row is the run alone.
 
     Args:
       ppo: the algorithm, the same for all members.
-      env: environments that can be traced; every member has its own.
+      env: environments of one member; each has its own, or its part of a simulator.
       num_steps: T, steps of every environment per iteration.
       num_iterations: I, done by one call.
       init_at_random_ep_len: see `init_run`.
-      devices: to spread the members over; None: all local ones.
+      devices: to spread the members over; None: all local ones. One, if members are to
+        evolve, or share a simulator.
+      evolve: what members learn from each other after every iteration; None: nothing.
     """
-
-    def start(key: Key, hparams: Hyperparams) -> RunState:
-        return init_run(ppo, env, hparams, key, init_at_random_ep_len)
-
-    def advance(run: RunState, hparams: Hyperparams) -> tuple[RunState, Metrics]:
-        def body(run: RunState, _: None) -> tuple[RunState, Metrics]:
-            return iterate(ppo, env, num_steps, run, hparams)
-
-        return jax.lax.scan(body, run, length=num_iterations)
-
+    settings = num_steps, num_iterations, init_at_random_ep_len, evolve
     mesh = Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
     members = PartitionSpec(AXIS)
     spread = partial(
         jax.shard_map, mesh=mesh, in_specs=members, out_specs=members, check_vma=False
     )
+    traced = env.traceable() if isinstance(env, Simulator) else env
+    start, advance = _functions(ppo, traced, *settings, jax.lax.scan)
+    on_host: tuple[Callable[..., Any], ...] = ()
+    if isinstance(env, Simulator) and not env.is_traceable:
+        on_host = _functions(jitted(ppo), env, *settings, host_scan)
     return Population(
         mesh=mesh,
         num_iterations=num_iterations,
-        init=jax.jit(spread(jax.vmap(start))),
-        advance=jax.jit(spread(jax.vmap(advance)), donate_argnums=0),
+        init=jax.jit(spread(start)),
+        advance=jax.jit(spread(advance), donate_argnums=0),
+        on_host=on_host,
     )
+
+
+def _functions(
+    ppo: PPO,
+    env: Env,
+    num_steps: int,
+    num_iterations: int,
+    init_at_random_ep_len: bool,
+    evolve: Evolve | None,
+    scan: Scan,
+) -> tuple[Callable[..., RunState], Callable[..., Advanced]]:
+    """Returns the functions of a population, for all of its members."""
+
+    def start(key: Key, hparams: Hyperparams) -> RunState:
+        return init_run(ppo, env, hparams, key, init_at_random_ep_len)
+
+    def one(run: RunState, hparams: Hyperparams) -> tuple[RunState, Metrics]:
+        return iterate(ppo, env, num_steps, run, hparams, scan)
+
+    def body(carry: Any, _: Any) -> Any:
+        runs, hparams = carry
+        runs, metrics = jax.vmap(one)(runs, hparams)
+        news: Metrics = {}
+        if evolve:
+            runs, hparams, news = evolve(runs, hparams, metrics)
+        return (runs, hparams), metrics | news
+
+    def advance(runs: RunState, hparams: Hyperparams) -> Advanced:
+        start = runs, hparams
+        (runs, hparams), metrics = scan(body, start, np.arange(num_iterations))
+        metrics = jax.tree.map(lambda x: x.swapaxes(0, 1), metrics)
+        return Advanced(runs, hparams, metrics)
+
+    return jax.vmap(start), advance
 
 
 def compile_population(population: Population, num_members: int) -> Compiled:
@@ -100,6 +151,17 @@ def compile_population(population: Population, num_members: int) -> Compiled:
     key = abstract(jax.eval_shape(jax.vmap(jax.random.key), seed))
     hparams = abstract(Hyperparams(*[scalar] * len(Hyperparams._fields)))
     run = abstract(jax.eval_shape(population.init, key, hparams))
+    if population.on_host:
+        start, on_host = population.on_host
+        return Compiled(
+            size=size,
+            num_bytes=0,
+            num_iterations=population.num_iterations,
+            sharding=sharding,
+            run=run,
+            init=lambda: start,
+            advance=on_host,
+        )
     advance = population.advance.lower(run, hparams).compile()
     return Compiled(
         size=size,
@@ -146,16 +208,16 @@ def chunk_rows(num_members: int, limit: int) -> int:
 
 
 def start_members(
-    compiled: Compiled, seeds: Sequence[int], hparams: Hyperparams
+    compiled: Compiled, keys: Sequence[Key], hparams: Hyperparams
 ) -> RunState:
     """Returns the runs before their first iteration, padded to the compiled size.
 
     Args:
       compiled: the program.
-      seeds: one per member.
+      keys: one per member.
       hparams: each [P].
     """
-    key = jax.numpy.stack([jax.random.key(seed) for seed in seeds])
+    key = jax.numpy.stack(keys)
     return compiled.init()(*place(compiled, (key, hparams)))
 
 
@@ -165,7 +227,7 @@ def advance_members(
     hparams: Hyperparams,
     num_iterations: int,
     on_block: Callable[[int, Metrics], None] = lambda done, metrics: None,
-) -> tuple[RunState, Metrics]:
+) -> Advanced:
     """Runs iterations of all members, a block at a time.
 
     Args:
@@ -176,16 +238,19 @@ def advance_members(
       on_block: called after every block with the iterations done and its metrics.
 
     Returns:
-      The runs, still padded, and the metrics on the host, [P, iterations, ...].
+      The runs, still padded; hyper-parameters and metrics on the host, [P, iterations,
+      ...].
     """
     num_members = np.size(hparams.gamma)
     placed, history = place(compiled, hparams), []
     for block in range(num_iterations // compiled.num_iterations):
-        runs, metrics = compiled.advance(runs, placed)
+        runs, placed, metrics = compiled.advance(runs, placed)
         metrics = {k: x[:num_members] for k, x in jax.device_get(metrics).items()}
         history.append(metrics)
         on_block((block + 1) * compiled.num_iterations, metrics)
-    return runs, jax.tree.map(lambda *x: np.concatenate(x, axis=1), *history)
+    hparams = jax.tree.map(lambda x: x[:num_members], jax.device_get(placed))
+    metrics = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *history)
+    return Advanced(runs, hparams, metrics)
 
 
 def place(compiled: Compiled, tree: Any) -> Any:

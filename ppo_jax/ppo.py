@@ -112,6 +112,11 @@ def make_ppo(
     )
 
 
+def jitted(ppo: PPO) -> PPO:
+    """Returns the same functions, each jitted on its own: for a loop on the host."""
+    return PPO(*map(jax.jit, ppo))
+
+
 def init(
     network: ActorCritic, config: PPOConfig, key: Key, obs: Obs, hparams: Hyperparams
 ) -> TrainState:

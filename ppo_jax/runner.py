@@ -21,7 +21,7 @@ import numpy as np
 from ppo_jax import checkpoint, evaluation, metrics
 from ppo_jax.config import Config, hyperparams
 from ppo_jax.networks import actor_critic
-from ppo_jax.ppo import PPO, make_ppo
+from ppo_jax.ppo import PPO, jitted, make_ppo
 from ppo_jax.rollout import host_scan
 from ppo_jax.training import init_run, iterate
 from ppo_jax.types import Env, Hyperparams, Key, RunState, Simulator, TrainState
@@ -105,18 +105,30 @@ def start(trainer: Trainer, key: Key | None = None) -> RunState:
     if key is None:
         key = jax.random.key(trainer.config.seed)
     if not trainer.loops_on_host:
-        with _simulator_errors(trainer.env):
+        with simulator_errors(trainer.env):
             return jax.block_until_ready(trainer.init(key))
     at_random = trainer.config.init_at_random_ep_len
-    return init_run(_jitted(trainer.ppo), trainer.env, trainer.hparams, key, at_random)
+    return init_run(jitted(trainer.ppo), trainer.env, trainer.hparams, key, at_random)
 
 
 def saved_part(trainer: Trainer, run: RunState) -> RunState:
     """Returns what a checkpoint holds: all, but not what only a simulator knows."""
-    if not isinstance(trainer.env, Simulator):
-        return run
+    return without_simulator(run) if isinstance(trainer.env, Simulator) else run
+
+
+def without_simulator(run: RunState) -> RunState:
+    """Returns what of a run, or of many, outlives its simulator."""
     episodes = run.episodes._replace(episode_return=(), episode_length=())
     return run._replace(env_state=(), obs={}, episodes=episodes)
+
+
+def with_simulator(saved: RunState, fresh: RunState) -> RunState:
+    """Returns what `without_simulator` gave, with the episodes of a fresh start."""
+    episodes = saved.episodes._replace(
+        episode_return=fresh.episodes.episode_return,
+        episode_length=fresh.episodes.episode_length,
+    )
+    return saved._replace(env_state=fresh.env_state, obs=fresh.obs, episodes=episodes)
 
 
 def resume(trainer: Trainer, saved: RunState) -> RunState:
@@ -128,11 +140,7 @@ def resume(trainer: Trainer, saved: RunState) -> RunState:
         return saved
     seed = jax.random.key(trainer.config.seed)
     fresh = start(trainer, jax.random.fold_in(seed, saved.train.iteration))
-    episodes = saved.episodes._replace(
-        episode_return=fresh.episodes.episode_return,
-        episode_length=fresh.episodes.episode_length,
-    )
-    return saved._replace(env_state=fresh.env_state, obs=fresh.obs, episodes=episodes)
+    return with_simulator(saved, fresh)
 
 
 def abstract_run(trainer: Trainer) -> RunState:
@@ -223,6 +231,11 @@ def is_finite(values: Mapping[str, Any], check_env: bool) -> np.ndarray:
     return np.logical_and.reduce(finite)
 
 
+def simulator_errors(env: Env) -> AbstractContextManager[None]:
+    """Re-raises what a simulator raised in a program; to be put around its calls."""
+    return env.errors() if isinstance(env, Simulator) else nullcontext()
+
+
 def evaluate(
     trainer: Trainer, state: TrainState, key: Key
 ) -> tuple[evaluation.Evaluation, dict[str, float]]:
@@ -233,11 +246,11 @@ def evaluate(
     """
     env = trainer.env
     if trainer.loops_on_host:
-        ppo = _jitted(trainer.ppo)
+        ppo = jitted(trainer.ppo)
         result = evaluation.evaluate(ppo, env, state, key, scan=host_scan)
     else:
         play = jax.jit(evaluation.evaluate, static_argnums=(0, 1))
-        with _simulator_errors(env):
+        with simulator_errors(env):
             result = jax.block_until_ready(play(trainer.ppo, env, state, key))
     return result, env.drain_log() if isinstance(env, Simulator) else {}
 
@@ -252,21 +265,13 @@ def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
     if trainer.loops_on_host:
         num_steps = trainer.config.num_steps_per_env
         step = partial(
-            iterate, _jitted(trainer.ppo), trainer.env, num_steps, scan=host_scan
+            iterate, jitted(trainer.ppo), trainer.env, num_steps, scan=host_scan
         )
         return step, run or start(trainer)
     with ThreadPoolExecutor(1) as other_thread:
         compiled = other_thread.submit(lowered.compile)
         run = run or start(trainer)
         return compiled.result(), run
-
-
-def _jitted(ppo: PPO) -> PPO:
-    return PPO(*map(jax.jit, ppo))
-
-
-def _simulator_errors(env: Env) -> AbstractContextManager[None]:
-    return env.errors() if isinstance(env, Simulator) else nullcontext()
 
 
 def _iterations(
@@ -282,7 +287,7 @@ def _iterations(
     started = time.perf_counter()
     for done in range(first + 1, config.max_iterations + 1):
         begun = time.perf_counter()
-        with _simulator_errors(trainer.env):
+        with simulator_errors(trainer.env):
             run, values = step(run, trainer.hparams)
             values = jax.device_get(values)
         values |= _simulator_log(trainer.env)

@@ -22,11 +22,17 @@ import numpy as np
 from ppo_jax import config as configuration
 from ppo_jax import population, runner, sweep_folder, sweep_results
 from ppo_jax.config import Config, hyperparams, short_name
+from ppo_jax.pbt import PBTConfig, evolve
 from ppo_jax.population import Compiled, Population
 from ppo_jax.types import Env, Hyperparams, Metrics
 
 MAX_BLOCK = 10  # iterations between two signs of life
 NUM_STAGES = 5  # of equal length, when bad settings are stopped between them
+# What all members of a population have in common, with their environments.
+SHARED = (
+    *("num_envs", "max_iterations", "clip_actions", "simulator."),
+    "algorithm.timeout_bootstrap",
+)
 MakeEnv = Callable[[Config], Env]
 
 
@@ -57,6 +63,8 @@ class Sweep:
     settings: tuple[dict[str, Any], ...]  # {path: plain value}
     num_seeds: int  # base.seed, base.seed + 1, ...
     stop_bad: float = 0.0  # fraction of the settings stopped after each stage
+    population: int = 0  # members that share the environments; 0: each has its own
+    pbt: PBTConfig | None = None  # how a population evolves; None: it does not
     chunk_limits: tuple[int, ...] = ()  # members at a time, of each program
 
 
@@ -116,6 +124,8 @@ def make_sweep(
     num_seeds: int = 1,
     samples: int = 0,
     stop_bad: float = 0.0,
+    population: int = 0,
+    pbt: PBTConfig | None = None,
 ) -> Sweep:
     """Returns the plan for axes as they were typed.
 
@@ -128,6 +138,8 @@ def make_sweep(
       num_seeds: members of each setting.
       samples: draws of the ranges.
       stop_bad: fraction of the settings that each stage but the last stops.
+      population: members that the environments are split among; 0: each has all.
+      pbt: how a population evolves, without bounds: they are those of the axes.
 
     Raises:
       ValueError: an axis or a value is wrong; names it and the fix.
@@ -153,8 +165,13 @@ def make_sweep(
         del first["algorithm.desired_kl"]
     base = configuration.override(defaults, first)
     configuration.override(base, {"seed": last_seed})
-    sweep = Sweep(base, swept, tuple(settings), num_seeds, stop_bad)
+    if population:
+        base = configuration.override(base, {"num_envs": _part(base, population)})
+    if pbt:
+        pbt = replace(pbt, bounds=tuple(_bounds(axis) for axis in [*grids, *ranges]))
+    sweep = Sweep(base, swept, tuple(settings), num_seeds, stop_bad, population, pbt)
     _check_settings(sweep)
+    _check_population(sweep)
     return sweep
 
 
@@ -261,6 +278,65 @@ def _check_settings(sweep: Sweep) -> None:
         )
 
 
+def _part(base: Config, population: int) -> int:
+    """Returns how many of the environments a member of a population has."""
+    if base.num_envs % population:
+        raise ValueError(
+            f"num_envs = {base.num_envs} cannot be split among --population "
+            f"{population}: give a multiple of it"
+        )
+    return base.num_envs // population
+
+
+def _bounds(axis: Grid | Range) -> tuple[str, float, float]:
+    """Returns between what a swept field is explored.
+
+    Raises:
+      ValueError: it is no number.
+    """
+    name = axis.path.rpartition(".")[2]
+    if isinstance(axis, Range):
+        return name, axis.low, axis.high
+    try:
+        values = [float(word) for word in axis.words]
+    except ValueError:
+        raise ValueError(
+            f"{name} = {','.join(axis.words)} cannot be explored by --pbt: give numbers"
+        ) from None
+    return name, min(values), max(values)
+
+
+def _check_population(sweep: Sweep) -> None:
+    """Raises ValueError where sharing or evolving makes no sense."""
+    population, base = sweep.population, sweep.base
+    if sweep.pbt and population < 2:
+        raise ValueError("--pbt needs members to compare: give --population P above 1")
+    if not population:
+        return
+    if sweep.stop_bad:
+        raise ValueError(
+            "--stop_bad would leave environments of a --population unused: give --pbt, "
+            "which replaces bad members, or leave it away"
+        )
+    for path in sweep.swept:
+        if path.startswith(SHARED):
+            name = short_name(path)
+            raise ValueError(f"a --population has one {name} for all: give one value")
+    for program in programs_of(sweep):
+        members = len(program.settings) * sweep.num_seeds
+        if members % population:
+            raise ValueError(
+                f"--population {population} cannot be filled with {members} members of "
+                "a program: give values and --seeds that make a multiple of it"
+            )
+    explored = [name for name, _, _ in sweep.pbt.bounds] if sweep.pbt else []
+    if "learning_rate" in explored and base.algorithm.schedule == "adaptive":
+        raise ValueError(
+            "learning_rate follows the KL and cannot be explored by --pbt: sweep "
+            "desired_kl, or give schedule=fixed"
+        )
+
+
 def _values(config: Config, paths: Sequence[str]) -> dict[str, Any]:
     """Returns fields as plain values."""
     values = configuration.flatten(config)
@@ -300,19 +376,24 @@ def programs_of(sweep: Sweep) -> list[Program]:
     return [Program(config, tuple(settings)) for config, settings in groups.values()]
 
 
-def stage_ends(config: Config, stop_bad: float) -> list[int]:
-    """Returns how many iterations are done after each stage."""
+def stage_ends(sweep: Sweep, config: Config) -> list[int]:
+    """Returns how many iterations are done after each stage of a program.
+
+    A stage ends where bad settings are stopped, or a population is saved.
+    """
     last = config.max_iterations
-    if not stop_bad:
-        return [last]
-    length = -(-last // NUM_STAGES)
+    if sweep.population:
+        length = config.save_interval
+    elif sweep.stop_bad:
+        length = -(-last // NUM_STAGES)
+    else:
+        length = last
     return [*range(length, last, length), last]
 
 
-def block_length(config: Config, stop_bad: float) -> int:
+def block_length(sweep: Sweep, config: Config) -> int:
     """Returns the most iterations, up to MAX_BLOCK, that divide every stage."""
-    ends = stage_ends(config, stop_bad)
-    common = math.gcd(*np.diff([0, *ends]).tolist())
+    common = math.gcd(*np.diff([0, *stage_ends(sweep, config)]).tolist())
     return max(n for n in range(1, MAX_BLOCK + 1) if common % n == 0)
 
 
@@ -330,7 +411,7 @@ def chunks_of(
         members = members_of(sweep, [s for s in program.settings if s in settings])
         if not members:
             continue
-        ends = [0, *stage_ends(program.config, sweep.stop_bad)]
+        ends = [0, *stage_ends(sweep, program.config)]
         rows = population.chunk_rows(len(members), sweep.chunk_limits[number])
         for index, start in enumerate(range(0, len(members), rows)):
             part = tuple(members[start : start + rows])
@@ -347,6 +428,8 @@ def to_dict(sweep: Sweep) -> dict[str, Any]:
         "settings": list(sweep.settings),
         "num_seeds": sweep.num_seeds,
         "stop_bad": sweep.stop_bad,
+        "population": sweep.population,
+        "pbt": configuration.to_dict(sweep.pbt) if sweep.pbt else None,
         "chunk_limits": list(sweep.chunk_limits),
     }
 
@@ -359,6 +442,8 @@ def from_dict(data: Mapping[str, Any]) -> Sweep:
         settings=tuple(data["settings"]),
         num_seeds=data["num_seeds"],
         stop_bad=data["stop_bad"],
+        population=data["population"],
+        pbt=PBTConfig(**data["pbt"]) if data["pbt"] else None,
         chunk_limits=tuple(data["chunk_limits"]),
     )
 
@@ -377,15 +462,17 @@ def compile_programs(
     Args:
       sweep: without chunk limits.
       make_env: returns the environments of a configuration.
-      chunk_size: the most members at a time; 0: as many as fit the memory.
+      chunk_size: the most members at a time; 0: as many as fit the memory, or, of a
+        population, all of them.
 
     Returns:
       The sweep with its chunk limits, and the programs.
     """
     compiled, limits = {}, []
+    chunk_size = chunk_size or sweep.population
     for number, program in enumerate(programs_of(sweep)):
         members = len(program.settings) * sweep.num_seeds
-        functions = population_of(program, make_env, sweep.stop_bad)
+        functions = population_of(sweep, program, make_env)
         if chunk_size:
             rows = population.chunk_rows(members, chunk_size)
             made = population.compile_population(functions, rows)
@@ -397,8 +484,10 @@ def compile_programs(
     return replace(sweep, chunk_limits=tuple(limits)), compiled
 
 
-def population_of(program: Program, make_env: MakeEnv, stop_bad: float) -> Population:
+def population_of(sweep: Sweep, program: Program, make_env: MakeEnv) -> Population:
     """Returns the functions of a program, not compiled.
+
+    A population runs on one device: that of its simulator, or where its members meet.
 
     Raises:
       ValueError: the configuration does not fit the environment.
@@ -410,8 +499,10 @@ def population_of(program: Program, make_env: MakeEnv, stop_bad: float) -> Popul
         trainer.ppo,
         trainer.env,
         config.num_steps_per_env,
-        block_length(config, stop_bad),
+        block_length(sweep, config),
         config.init_at_random_ep_len,
+        devices=jax.local_devices()[:1] if sweep.population else None,
+        evolve=partial(evolve, sweep.pbt, config.max_iterations) if sweep.pbt else None,
     )
 
 
@@ -445,7 +536,7 @@ def run_sweep(
     """
     programs, compiled = programs_of(sweep), dict(compiled or {})
     settings = list(range(len(sweep.settings)))
-    num_stages = len(stage_ends(sweep.base, sweep.stop_bad))
+    num_stages = len(stage_ends(sweep, sweep.base))
     started, skipped, done = time.monotonic(), 0, 0
     for stage in range(num_stages):
         chunks = chunks_of(sweep, programs, stage, settings)
@@ -458,12 +549,12 @@ def run_sweep(
                 where = f"chunk {count}/{len(chunks)}  {len(chunk.members)} members"
                 if num_stages > 1:
                     where = f"stage {stage + 1}/{num_stages}  {where}"
-                clock = _Clock(started, skipped, done, total)
-                report = partial(_report, clock, chunk, where, on_progress)
+                clock = Clock(started, skipped, done, total)
+                report = partial(report_progress, clock, chunk, where, on_progress)
                 program, key = programs[chunk.program], (chunk.program, chunk.rows)
                 if key not in compiled:
                     on_note(f"compiling for {chunk.rows} members side by side ...")
-                    functions = population_of(program, make_env, sweep.stop_bad)
+                    functions = population_of(sweep, program, make_env)
                     made = population.compile_population(functions, chunk.rows)
                     compiled[key] = made
                 _run_chunk(sweep, folder, chunk, program, compiled[key], report)
@@ -473,7 +564,7 @@ def run_sweep(
             on_note(f"{len(settings)} of {len(sweep.settings)} settings go on")
 
 
-class _Clock(NamedTuple):
+class Clock(NamedTuple):
     """Where a chunk begins, in iterations of single members."""
 
     started: float  # when this process began
@@ -482,8 +573,8 @@ class _Clock(NamedTuple):
     total: int
 
 
-def _report(
-    clock: _Clock,
+def report_progress(
+    clock: Clock,
     chunk: Chunk,
     where: str,
     on_progress: Callable[[Progress], None],
@@ -518,21 +609,23 @@ def _run_chunk(
     numbers = [member.index for member in chunk.members]
     hparams = hyperparams_of(sweep, chunk.members)
     if chunk.stage == 0:
-        seeds = [member.seed for member in chunk.members]
-        runs = population.start_members(compiled, seeds, hparams)
+        keys = [jax.random.key(member.seed) for member in chunk.members]
+        runs = population.start_members(compiled, keys, hparams)
     else:
         runs = sweep_folder.load_runs(folder, chunk.stage - 1, numbers, compiled.run)
         runs = population.place(compiled, runs)
     length = chunk.last - chunk.first
-    runs, metrics = population.advance_members(compiled, runs, hparams, length, report)
+    runs, _, metrics = population.advance_members(
+        compiled, runs, hparams, length, report
+    )
     runs = jax.tree.map(lambda x: x[: len(numbers)], runs)
-    rows = _rows(sweep, chunk, program.config, metrics)
+    rows = rows_of(sweep, chunk, program.config, metrics)
     seconds = time.monotonic() - begun
     about = {"stage": chunk.stage, "members": numbers, "seconds": seconds}
     sweep_folder.save_chunk(folder, chunk.name, rows, runs, about)
 
 
-def _rows(
+def rows_of(
     sweep: Sweep, chunk: Chunk, config: Config, metrics: Metrics
 ) -> dict[str, Any]:
     """Returns the columns of the table for one chunk, member by member."""
@@ -572,7 +665,7 @@ def _those_that_go_on(
     Where no episode has ended yet there is nothing to compare, and all go on. What
     later stages have left there is not looked at: a resumed sweep decides the same.
     """
-    done = stage_ends(sweep.base, sweep.stop_bad)[stage]
+    done = stage_ends(sweep, sweep.base)[stage]
     table = sweep_folder.read_rows(folder, num_iterations=done)
     ranked = sweep_results.rank(sweep_results.finals(table), settings)
     if all(math.isnan(score.final_return) for score in ranked):
@@ -583,7 +676,7 @@ def _those_that_go_on(
 
 def _later_work(sweep: Sweep, stage: int, num_settings: int) -> int:
     """Returns the iterations of all members in the stages after one."""
-    ends, total = stage_ends(sweep.base, sweep.stop_bad), 0
+    ends, total = stage_ends(sweep, sweep.base), 0
     for length in np.diff(ends[stage:]).tolist():
         num_settings = num_kept(num_settings, sweep.stop_bad)
         total += num_settings * sweep.num_seeds * length

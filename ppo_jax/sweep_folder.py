@@ -72,7 +72,8 @@ def save_chunk(
       name: of the chunk.
       rows: columns of the table.
       runs: RunState [P, ...].
-      about: "stage", "members" (numbers, in the order of the runs) and "seconds".
+      about: "stage", "members" (numbers, in the order of the runs) and "seconds", and
+        what else is to be known.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -138,6 +139,16 @@ def load_runs(
 
     leaves = [gather(name, leaf) for name, leaf in _leaves(template)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def read_about(folder: Path, name: str) -> dict[str, Any]:
+    """Returns what `save_chunk` was told about a chunk."""
+    return _about(folder / CHUNKS / name)
+
+
+def drop_runs(folder: Path, name: str) -> None:
+    """Deletes the runs of a chunk that a later one has taken on; its rows stay."""
+    (folder / CHUNKS / name / RUNS).unlink(missing_ok=True)
 
 
 def seconds_of(folder: Path, member: int) -> float:

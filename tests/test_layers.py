@@ -22,6 +22,7 @@ CORE = {
     "normalization": {"types"},
     "advantages": {"types"},
     "optimizers": {"types"},
+    "pbt": {"types", "options"},
     "losses": {"types", "distributions", "normalization", "advantages", "optimizers"},
 }
 CORE["networks"] = CORE["losses"] | {"losses", "options"}
@@ -44,6 +45,7 @@ EDGE = {
     "runner",
     "sweep",
     "sweep_folder",
+    "sweep_population",
     "sweep_results",
 }
 

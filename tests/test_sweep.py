@@ -274,7 +274,7 @@ def test_the_memory_of_a_program_holds_its_runs_and_more(swept):
     """At least what all members keep, and less than a hundred times that."""
     plan = plan_in(swept)
     (program,) = sweep.programs_of(plan)
-    functions = sweep.population_of(program, tasks.make_env, plan.stop_bad)
+    functions = sweep.population_of(plan, program, tasks.make_env)
     made = population.compile_population(functions, 12)
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.run))
     assert kept < made.num_bytes < 100 * kept
@@ -524,8 +524,9 @@ def test_a_stopped_sweep_is_the_beginning_of_the_whole_one(swept, halved):
 )
 def test_stages_and_blocks(iterations, stop_bad, ends, block):
     config = override(config_for("Cartpole"), {"max_iterations": iterations})
-    assert sweep.stage_ends(config, stop_bad) == ends
-    assert sweep.block_length(config, stop_bad) == block
+    plan = sweep.Sweep(config, (), ({},), 1, stop_bad)
+    assert sweep.stage_ends(plan, config) == ends
+    assert sweep.block_length(plan, config) == block
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from typing import Any
 from ppo_jax import cli
 from ppo_jax.cli import Arguments, Flag, field_flag
 from ppo_jax.config import Config, override, parse_literal, short_name
-from ppo_jax.scripts.tasks import checked_task, default_config, make_env, make_trainer
+from ppo_jax.pbt import PBTConfig
+from ppo_jax.scripts.tasks import (
+    checked_task,
+    default_config,
+    open_members,
+    open_trainer,
+    parse,
+)
+from ppo_jax.types import Simulator
 
 FLAGS = [
     field_flag("task", "NAME"),
@@ -25,7 +33,25 @@ FLAGS = [
         "F",
         "after each fifth of the iterations stop this fraction of the settings",
     ),
+    Flag("population", "P", "split the environments among P members, in one simulator"),
+    Flag("pbt", None, "members of a population copy the best and try other values"),
+    Flag(
+        "perturbation_interval",
+        "N",
+        "iterations between two exchanges of --pbt "
+        f"({PBTConfig().perturbation_interval})",
+    ),
+    Flag(
+        "quantile_fraction",
+        "F",
+        "part of the members that --pbt replaces, and that is copied "
+        f"({PBTConfig().quantile_fraction})",
+    ),
     Flag("chunk_size", "N", "most members side by side; else: what the memory holds"),
+    field_flag("simulator.device", "NAME"),
+    field_flag("simulator.bridge", "NAME"),
+    field_flag("simulator.agent", "KEY"),
+    Flag("headless", None, "accepted, and always so"),
     Flag("name", "TEXT", "suffix of the sweep's folder; else the task's name"),
     Flag("resume", None, "go on with the newest sweep, or with that of --sweep"),
     Flag("sweep", "FOLDER", "the sweep that --resume and --export mean"),
@@ -40,12 +66,17 @@ EXAMPLES = {
         "random search that stops the worse half early, several times"
     ),
     "uv run sweep.py 'actor.hidden_dims=[32,32],[64,64]'": "one program for each shape",
+    "uv run sweep.py --task Isaac-Cartpole-Direct --device cpu --num_envs 1024 "
+    "--population 4 learning_rate=3e-4,1e-3,3e-3,1e-2": (
+        "four members in one simulator, 256 environments each"
+    ),
     "uv run sweep.py --resume": "go on with the newest sweep, after whatever happened",
     "uv run sweep.py --export best": "a run of the best, for play.py and train.py",
 }
 NOT_AXES = {
     *("task", "seeds", "seed", "samples", "stop_bad", "chunk_size", "name"),
-    *("resume", "sweep", "export", "help"),
+    *("population", "pbt", "perturbation_interval", "quantile_fraction"),
+    *("resume", "sweep", "export", "help", "headless"),
 }
 # What only a run of its own has.
 OF_RUNS = ("run_name", "experiment_name", "logger", "save_interval", "keep_checkpoints")
@@ -55,7 +86,7 @@ MAX_ROWS = 20  # of the table that is printed
 
 def main() -> int:
     """Sweeps as the command line says; returns the exit code."""
-    arguments = cli.parse(sys.argv[1:], FLAGS)
+    arguments = parse(sys.argv[1:], FLAGS)
     if "help" in arguments.flags:
         return print_help(arguments)
     from ppo_jax import sweep_folder
@@ -72,21 +103,32 @@ def main() -> int:
 def print_help(arguments: Arguments) -> int:
     """Prints how to call this, and the configuration of the task."""
     cli.refuse_others(arguments, "--help", {"help", "task"})
-    defaults = default_config(_native_task(arguments))
+    defaults = default_config(checked_task(arguments.flags))
     cli.print_help("Trains many members at once.", EXAMPLES, FLAGS, defaults)
     return 0
 
 
 def start(arguments: Arguments) -> int:
     """Plans a sweep, compiles it, and runs it in a new folder."""
-    from ppo_jax import sweep, sweep_folder
+    from ppo_jax import sweep
 
     plan, limit = make_plan(arguments), _number(arguments, "chunk_size", 0)
     name = str(arguments.flags.get("name", cli.experiment_of(plan.base)))
     _check_name(plan.base, name)
     print(*announcement(plan), "compiling ...", sep="\n", flush=True)
-    plan, compiled = sweep.compile_programs(plan, make_env, limit)
-    print(*chunk_lines(plan, compiled), sep="\n", flush=True)
+    with open_members(plan.base, plan.population) as make_env:
+        plan, compiled = sweep.compile_programs(plan, make_env, limit)
+        print(*chunk_lines(plan, compiled), sep="\n", flush=True)
+        folder, env = new_folder(plan, name), make_env(plan.base)
+        if isinstance(env, Simulator):
+            env.save_config(folder / "env.yaml")
+        return run(plan, folder, make_env, compiled)
+
+
+def new_folder(plan: Any, name: str) -> Path:
+    """Makes the folder of a sweep, with its plan."""
+    from ppo_jax import sweep, sweep_folder
+
     folder = cli.new_folder(SWEEPS, name)
     manifest = {
         "version": 1,
@@ -97,7 +139,7 @@ def start(arguments: Arguments) -> int:
         "sweep": sweep.to_dict(plan),
     }
     sweep_folder.save_manifest(folder, manifest)
-    return run(plan, folder, compiled)
+    return folder
 
 
 def resume(arguments: Arguments) -> int:
@@ -108,7 +150,8 @@ def resume(arguments: Arguments) -> int:
     folder = find_sweep(arguments)
     plan = sweep.from_dict(sweep_folder.load_manifest(folder)["sweep"])
     print(*announcement(plan), f"Resuming {folder}.", sep="\n", flush=True)
-    return run(plan, folder, {})
+    with open_members(plan.base, plan.population) as make_env:
+        return run(plan, folder, make_env, {})
 
 
 def export(arguments: Arguments) -> int:
@@ -144,13 +187,20 @@ def make_plan(arguments: Arguments) -> Any:
     if "sweep" in arguments.flags:
         raise ValueError("--sweep is for --resume and --export: leave it away")
     given = {**arguments.flags, **arguments.overrides}
+    population = _number(arguments, "population", 0)
     for path in given:
-        if path in OF_RUNS:
+        if path in OF_RUNS and not (population and path == "save_interval"):
             raise ValueError(
                 f"a sweep has no use for {short_name(path)}: leave it away, or give "
                 "it to train.py with an exported member"
             )
-    defaults = default_config(_native_task(arguments))
+    if population and "chunk_size" in given:
+        raise ValueError("--population says how many run at once: leave --chunk_size")
+    defaults = default_config(
+        _task(arguments, population),
+        str(arguments.flags.get("simulator.agent", "")),
+        arguments.tokens,
+    )
     if "seed" in given:
         defaults = override(defaults, {"seed": given["seed"]})
     axes = {k: str(v) for k, v in given.items() if k not in NOT_AXES}
@@ -160,6 +210,8 @@ def make_plan(arguments: Arguments) -> Any:
         num_seeds=_number(arguments, "seeds", 1),
         samples=_number(arguments, "samples", 0),
         stop_bad=_stop_fraction(arguments),
+        population=population,
+        pbt=_evolution(arguments),
     )
 
 
@@ -179,18 +231,17 @@ def find_sweep(arguments: Arguments) -> Path:
     return known[-1]
 
 
-def run(plan: Any, folder: Path, compiled: Any) -> int:
+def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:
     """Runs a sweep with its display and ends with the results."""
-    from ppo_jax import console, sweep
+    from ppo_jax import console, sweep, sweep_population
 
     display = console.open_sweep_display()
     again = f"uv run sweep.py --resume --sweep {shlex.quote(str(folder))}"
     display.note(f"sweep {folder}; should it be stopped, go on with: {again}")
+    go = sweep_population.run_populations if plan.population else sweep.run_sweep
     try:
         with display.context:
-            sweep.run_sweep(
-                plan, folder, make_env, compiled, display.show, display.note
-            )
+            go(plan, folder, make_env, compiled, display.show, display.note)
     except KeyboardInterrupt:
         cli.complain(f"stopped; finished chunks are kept, go on with: {again}")
         return 130
@@ -268,10 +319,29 @@ def announcement(plan: Any) -> list[str]:
         f"  {len(programs)} program{'s' * (len(programs) > 1)} to compile; swept: "
         f"{', '.join(map(short_name, plan.swept)) or 'nothing but the seed'}",
     ]
+    if plan.population:
+        lines.append(
+            f"  populations of {plan.population}, {plan.population * base.num_envs} "
+            f"environments together, saved every {base.save_interval} iterations"
+        )
+    if plan.pbt:
+        lines.append(f"  {evolution_line(plan)}")
     if plan.stop_bad:
-        ends = ", ".join(map(str, sweep.stage_ends(base, plan.stop_bad)[:-1]))
+        ends = ", ".join(map(str, sweep.stage_ends(plan, base)[:-1]))
         lines.append(f"  the worst {plan.stop_bad:.0%} are stopped after {ends}")
     return lines
+
+
+def evolution_line(plan: Any) -> str:
+    """Says how a population evolves."""
+    explored = ", ".join(
+        f"{name} in [{low:g}, {high:g}]" for name, low, high in plan.pbt.bounds
+    )
+    return (
+        f"every {plan.pbt.perturbation_interval} iterations the worst "
+        f"{plan.pbt.quantile_fraction:.0%} continue the best"
+        + (f" and explore {explored}" if explored else "")
+    )
 
 
 def chunk_lines(plan: Any, compiled: Any) -> list[str]:
@@ -358,10 +428,16 @@ def export_member(plan: Any, folder: Path, final: Any) -> Path:
 
     config = sweep.config_of(plan, final.setting, final.seed)
     config = override(config, {"run_name": f"member_{final.member}"})
-    template = runner.abstract_run(make_trainer(config))
+    rows = member_rows(plan, sweep_folder.read_rows(folder), final.member)
+    if plan.pbt:  # with the values that the member has come to
+        evolved = [f"hparams/{name}" for name, _, _ in plan.pbt.bounds]
+        config = override(
+            config, {f"algorithm.{k.partition('/')[2]}": rows[-1][k] for k in evolved}
+        )
+    with open_trainer(config) as trainer:
+        template = runner.saved_part(trainer, runner.abstract_run(trainer))
     runs = sweep_folder.load_runs(folder, None, [final.member], template)
     seconds = sweep_folder.seconds_of(folder, final.member)
-    rows = member_rows(plan, sweep_folder.read_rows(folder), final.member)
     path = cli.new_run_folder(config)
     writer = metrics.open_writer(path, config.logger)
     for iteration, scalars in enumerate(rows):
@@ -393,21 +469,34 @@ def member_rows(plan: Any, table: Any, member: int) -> list[dict[str, float]]:
     ]
 
 
-def _native_task(arguments: Arguments) -> str:
+def _task(arguments: Arguments, population: int) -> str:
     """Returns the task that is meant.
 
     Raises:
-      ValueError: there is no such task, or it needs a simulator.
+      ValueError: there is no such task, or its simulator is not shared.
     """
     from envs import is_isaac_task
 
-    task = str(arguments.flags.get("task", ""))
-    if task.startswith("Isaac") or (task and is_isaac_task(task)):
+    task = checked_task(arguments.flags)
+    if is_isaac_task(task) and not population:
         raise ValueError(
-            f"--task {task} runs in a simulator, and simulators cannot be swept yet: "
-            "give a JAX-native task, see train.py --list"
+            f"--task {task} runs in a simulator, one in a process: give --population P "
+            "to split its environments among P members"
         )
-    return checked_task(arguments.flags)
+    return task
+
+
+def _evolution(arguments: Arguments) -> PBTConfig | None:
+    """Returns how --pbt lets members evolve, or None."""
+    names = ("perturbation_interval", "quantile_fraction")
+    given = {
+        k: parse_literal(str(arguments.flags[k])) for k in names if k in arguments.flags
+    }
+    if "pbt" in arguments.flags:
+        return PBTConfig(**given)
+    for name in given:
+        raise ValueError(f"--{name} is for --pbt: give that too, or leave it away")
+    return None
 
 
 def _number(arguments: Arguments, name: str, default: int) -> int:

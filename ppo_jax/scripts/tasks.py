@@ -3,7 +3,7 @@
 A task is either JAX-native (`envs.TASKS` and the adapters) or Isaac Lab's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,31 @@ def open_trainer(
     finally:
         if isinstance(trainer.env, Simulator):
             trainer.env.close()
+
+
+@contextmanager
+def open_members(config: Config, population: int) -> Iterator[Callable[[Config], Env]]:
+    """Gives a function that returns the environments of one member of a sweep.
+
+    The members of a population share one simulator, which ends afterwards. In JAX each
+    has environments of its own.
+
+    Args:
+      config: of a member.
+      population: members side by side.
+    """
+    from envs import is_isaac_task
+
+    if not is_isaac_task(config.task):
+        yield make_env
+        return
+    from envs.sharing import share
+
+    simulator: Any = make_env(config, config.num_envs * population)
+    try:
+        yield lambda _: share(simulator, population)
+    finally:
+        simulator.close()
 
 
 def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
