@@ -1,19 +1,24 @@
 """Sweeps: what is planned, what runs side by side, and what is left when it is over."""
 
 import csv
-import functools
 import json
 import math
 import os
 import shutil
-import signal
 from types import SimpleNamespace
 
 import jax
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import running
+from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
+    FLAGS,
+    assert_same_table,
+    kill_at,
+    quick,
+    sweep_process,
+    table_of,
+)
 
 from configs import config_for
 from ppo_jax import (
@@ -41,21 +46,6 @@ SETTINGS = (  # 64 steps, so that episodes end in the first iteration
 AXES = ("learning_rate=1e-3,1e-2", "gamma=0.9,0.99", "--seeds=3")
 
 
-QUICK = {"xla_backend_optimization_level": 0}  # nearly all the time here is XLA's
-FLAGS = "--xla_backend_optimization_level=0"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Programs are compiled carelessly, and what one test has compiled is kept."""
-    compile_well = jax.stages.Lowered.compile
-    with pytest.MonkeyPatch.context() as patch:
-        careless = functools.partialmethod(compile_well, compiler_options=QUICK)
-        patch.setattr(jax.stages.Lowered, "compile", careless)
-        with running.cached_compilations(running.scratch("cache")):
-            yield
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A folder to sweep in."""
@@ -77,26 +67,11 @@ def run_sweep(*argv, name="sweep"):
     return folder
 
 
-def table_of(folder):
-    """Returns the columns of a sweep's table as arrays."""
-    table = pq.read_table(folder / "table.parquet")
-    return {name: table[name].to_numpy() for name in table.column_names}
-
-
 def plan_of(*words, **options):
     """Returns a plan for Cartpole from words such as "gamma=0.9,0.99"."""
     axes = dict(word.split("=", 1) for word in words)
     paths = {cli.find_path(name): text for name, text in axes.items()}
     return sweep.make_sweep(config_for("Cartpole"), paths, **options)
-
-
-def assert_same_table(actual, wanted, atol=1e-5):
-    assert actual.keys() == wanted.keys()
-    for name, column in wanted.items():
-        if column.dtype == object:
-            assert list(actual[name]) == list(column)
-        else:
-            np.testing.assert_allclose(actual[name], column, 1e-4, atol, err_msg=name)
 
 
 # --- axes
@@ -392,21 +367,6 @@ def test_members_spread_over_eight_devices_are_the_same_members(swept, tmp_path)
     assert_same_table(table_of(folder), table_of(swept))
 
 
-SURROUNDINGS = {
-    "JAX_COMPILATION_CACHE_DIR": str(running.scratch("processes")),
-    "XLA_FLAGS": FLAGS,
-}
-
-
-def sweep_process(home, *argv, **environment):
-    """Runs sweep.py as a real process to its end; returns its stdout."""
-    path = str(running.ROOT / "sweep.py")
-    process = running.start(home, path, *argv, **SURROUNDINGS | environment)
-    code, out, err = running.finish(process)
-    assert code == 0, (code, out, err)
-    return out
-
-
 HALVING = (*SETTINGS, *AXES, "--chunk_size=6", "--stop_bad=0.5")
 
 
@@ -417,27 +377,6 @@ def halved(tmp_path_factory):
     sweep_process(home, *HALVING)
     (folder,) = (home / script.SWEEPS).iterdir()
     return folder
-
-
-# Runs sweep.py, but stops for ever when a chunk is half on the disk.
-WAIT = """
-import sys, time
-import numpy
-from ppo_jax import cli
-from ppo_jax.scripts import sweep
-
-savez = numpy.savez
-
-def save_and_wait(path, **arrays):
-    savez(path, **arrays)
-    if "PLACE" in str(path):
-        print("waiting", flush=True)
-        time.sleep(1000)
-
-numpy.savez = save_and_wait
-sys.argv[0] = "sweep.py"
-cli.run_script(sweep.main)
-"""
 
 
 @pytest.mark.slow
@@ -457,24 +396,6 @@ def test_a_sweep_killed_twice_goes_on_and_ends_as_the_undisturbed_one(tmp_path, 
     for name in ("table.parquet", "summary.csv"):
         ours, theirs = folder / name, halved / name
         assert ours.read_bytes() == theirs.read_bytes(), name
-
-
-def kill_at(place, home, *argv):
-    """Runs sweep.py until a chunk is half written and kills it; returns its stdout."""
-    code = WAIT.replace("PLACE", place)
-    process = running.start(home, *argv, code=code, **SURROUNDINGS)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line == "waiting\n":
-            break
-    process.kill()
-    code, _, err = running.finish(process)
-    assert code == -signal.SIGKILL, (lines, err)
-    (folder,) = (home / script.SWEEPS).iterdir()
-    assert not (folder / "chunks" / place).exists()
-    assert (folder / "chunks" / f".{place}.unfinished").exists()
-    return "".join(lines)
 
 
 @pytest.mark.slow

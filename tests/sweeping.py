@@ -1,0 +1,95 @@
+"""How tests sweep: quickly, in this process or in others that may be killed."""
+
+import functools
+import signal
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import running
+
+from ppo_jax.scripts import sweep as script
+
+QUICK = {"xla_backend_optimization_level": 0}  # nearly all the time here is XLA's
+FLAGS = "--xla_backend_optimization_level=0"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Programs are compiled carelessly, and what one test has compiled is kept."""
+    compile_well = jax.stages.Lowered.compile
+    with pytest.MonkeyPatch.context() as patch:
+        careless = functools.partialmethod(compile_well, compiler_options=QUICK)
+        patch.setattr(jax.stages.Lowered, "compile", careless)
+        with running.cached_compilations(running.scratch("cache")):
+            yield
+
+
+def table_of(folder):
+    """Returns the columns of a sweep's table as arrays."""
+    table = pq.read_table(folder / "table.parquet")
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def assert_same_table(actual, wanted, atol=1e-5):
+    assert actual.keys() == wanted.keys()
+    for name, column in wanted.items():
+        if column.dtype == object:
+            assert list(actual[name]) == list(column)
+        else:
+            np.testing.assert_allclose(actual[name], column, 1e-4, atol, err_msg=name)
+
+
+SURROUNDINGS = {
+    "JAX_COMPILATION_CACHE_DIR": str(running.scratch("processes")),
+    "XLA_FLAGS": FLAGS,
+}
+
+
+def sweep_process(home, *argv, **environment):
+    """Runs sweep.py as a real process to its end; returns its stdout."""
+    path = str(running.ROOT / "sweep.py")
+    process = running.start(home, path, *argv, **SURROUNDINGS | environment)
+    code, out, err = running.finish(process)
+    assert code == 0, (code, out, err)
+    return out
+
+
+# Runs sweep.py, but stops for ever when a chunk is half on the disk.
+WAIT = """
+import sys, time
+import numpy
+from ppo_jax import cli
+from ppo_jax.scripts import sweep
+
+savez = numpy.savez
+
+def save_and_wait(path, **arrays):
+    savez(path, **arrays)
+    if "PLACE" in str(path):
+        print("waiting", flush=True)
+        time.sleep(1000)
+
+numpy.savez = save_and_wait
+sys.argv[0] = "sweep.py"
+cli.run_script(sweep.main)
+"""
+
+
+def kill_at(place, home, *argv):
+    """Runs sweep.py until a chunk is half written and kills it; returns its stdout."""
+    code = WAIT.replace("PLACE", place)
+    process = running.start(home, *argv, code=code, **SURROUNDINGS)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == "waiting\n":
+            break
+    process.kill()
+    code, _, err = running.finish(process)
+    assert code == -signal.SIGKILL, (lines, err)
+    (folder,) = (home / script.SWEEPS).iterdir()
+    assert not (folder / "chunks" / place).exists()
+    assert (folder / "chunks" / f".{place}.unfinished").exists()
+    return "".join(lines)
