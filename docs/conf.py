@@ -44,7 +44,10 @@ nb_execution_mode = "off"  # notebooks are shown as they were saved
 toc_object_entries_show_parents = "hide"
 suppress_warnings = ["toc.not_readable"]  # pages that are on their way
 
+smartquotes = False
+highlight_language = "none"  # a formula in a docstring
 default_role = "py:obj"  # `name` is a link where the reference has the name
+autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 70

@@ -18,6 +18,9 @@ from latex2mathml.converter import convert
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
+from ppo_jax.config import AlgorithmConfig
+from ppo_jax.types import Hyperparams
+
 BEFORE_NAPOLEON = 400  # of Sphinx's event priorities; napoleon has 500
 FORMULA_INDENT = 4
 
@@ -132,14 +135,23 @@ def _with_plain_returns(lines: list[str]) -> list[str]:
 def _fields(cls: type) -> Iterator[tuple[str, str]]:
     """Yields the fields of a NamedTuple or of a configuration, and what each means."""
     if dataclasses.is_dataclass(cls):
+        helps = _helps(cls)
         for field in dataclasses.fields(cls):
-            if "help" in field.metadata:
-                yield field.name, f"{field.metadata['help']} ({field.default!r})."
+            default = field.default
+            is_plain = isinstance(default, bool | int | float | str | tuple)
+            shown = f"; default {default!r}" if is_plain and default != "" else ""
+            if field.name in helps:
+                yield field.name, helps[field.name] + shown
     elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        comments = _comments(cls)
-        for name in cls._fields:
-            default = cls._field_defaults.get(name)
-            yield name, comments.get(name) or ("" if default is None else repr(default))
+        known = _helps(AlgorithmConfig) if cls is Hyperparams else {}
+        texts = known | _comments(cls)
+        yield from ((name, texts.get(name, "")) for name in cls._fields)
+
+
+def _helps(cls: Any) -> dict[str, str]:
+    """Returns {field: the help of its option}."""
+    fields = dataclasses.fields(cls)
+    return {f.name: f.metadata["help"] for f in fields if "help" in f.metadata}
 
 
 def _comments(cls: type) -> dict[str, str]:
