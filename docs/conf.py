@@ -44,7 +44,7 @@ nb_execution_mode = "off"  # notebooks are shown as they were saved
 toc_object_entries_show_parents = "hide"
 suppress_warnings = ["toc.not_readable"]  # pages that are on their way
 
-smartquotes = False
+smartquotes_action = "D"  # dashes; quotes stay as they are typed
 highlight_language = "none"  # a formula in a docstring
 default_role = "py:obj"  # `name` is a link where the reference has the name
 autodoc_member_order = "bysource"
