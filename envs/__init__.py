@@ -62,7 +62,7 @@ def make(task: str, num_envs: int, clip_actions: float | None = None) -> Env:
 
     Args:
       task: a name of `TASKS`, or "gymnax:NAME", "brax:NAME", "playground:NAME".
-      num_envs: N.
+      num_envs: N, how many.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
 
     Raises:

@@ -36,7 +36,7 @@ def make_isaac_env(
 
     Args:
       task: id, for instance "Isaac-Cartpole-Direct".
-      num_envs: N.
+      num_envs: N, how many.
       device: of the simulator, "cpu" or "cuda:0"; JAX has to be on the same.
       seed: of whatever is drawn while the scene is made; `reset` seeds again.
       overrides: Isaac Lab's own, for instance "physics=newton_mjwarp".

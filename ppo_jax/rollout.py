@@ -69,7 +69,7 @@ def collect(
     Args:
       ppo: the algorithm; its parameters stand still meanwhile.
       env: the environments.
-      num_steps: T.
+      num_steps: T, how many.
       run: where the run stands.
       key: for the actions.
       scan: `jax.lax.scan`, or `host_scan` for an environment that cannot be traced.

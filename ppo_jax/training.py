@@ -71,7 +71,7 @@ def train(
       ppo: the algorithm.
       env: environments that can be traced.
       num_steps: T, steps of every environment per iteration.
-      num_iterations: I.
+      num_iterations: I, how many.
       key: for everything random.
       hparams: dynamic scalars, each [] (or mapped by `vmap`).
 
