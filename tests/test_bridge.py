@@ -19,7 +19,14 @@ torch = pytest.importorskip("torch", reason="the bridge needs torch")
 from envs import dlpack  # noqa: E402
 from envs.bridge import bridge  # noqa: E402
 from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
+from envs.sharing import share  # noqa: E402
 from ppo_jax.networks import ModelConfig, actor_critic  # noqa: E402
+from ppo_jax.population import (  # noqa: E402
+    advance_members,
+    compile_population,
+    make_population,
+    start_members,
+)
 from ppo_jax.ppo import PPOConfig, make_ppo  # noqa: E402
 from ppo_jax.rollout import collect, host_scan  # noqa: E402
 from ppo_jax.training import init_run, iterate  # noqa: E402
@@ -546,3 +553,39 @@ def test_drivers_agree_in_a_process_of_their_own(device):
         check=False,
     )
     assert "both drivers agree" in done.stdout, done.stderr[-2000:]
+
+
+# --- one simulator for several learners
+
+
+@pytest.mark.parametrize("has_final_obs", [True, False])
+def test_learners_that_share_a_simulator_learn_the_same_on_both_drivers(has_final_obs):
+    """Four of them: one simulator step per step, equal weights to the last bit."""
+    ended = {}
+    for driver in DRIVERS:
+        env, ppo = trainer(driver, has_final_obs=has_final_obs)
+        functions = make_population(ppo, share(env, 4), T, num_iterations=2)
+        compiled = compile_population(functions, 4)
+        keys = list(jax.random.split(jax.random.key(0), 4))
+        rates = np.array([1e-4, 1e-3, 3e-3, 1e-2], np.float32)
+        hparams = Hyperparams(*(np.full(4, x, np.float32) for x in Hyperparams()))
+        hparams = hparams._replace(learning_rate=rates)
+        with env.errors():
+            runs = start_members(compiled, keys, hparams)
+            ended[driver] = advance_members(compiled, runs, hparams, 4)
+        assert env.torch_env.num_steps == 4 * T
+    assert ended["in_jit"].metrics["kl"].shape == (4, 4)
+    assert_equal_trees(ended["in_jit"].runs.train, ended["host"].runs.train)
+    assert_equal_trees(ended["in_jit"].metrics, ended["host"].metrics)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_shared_simulators_own_exception_comes_out(driver):
+    env, ppo = trainer(driver, fail_at=3)
+    functions = make_population(ppo, share(env, 2), T, num_iterations=1)
+    compiled = compile_population(functions, 2)
+    hparams = Hyperparams(*(np.full(2, x, np.float32) for x in Hyperparams()))
+    keys = list(jax.random.split(jax.random.key(0), 2))
+    with pytest.raises(ZeroDivisionError, match="the simulator died"), env.errors():
+        runs = start_members(compiled, keys, hparams)
+        advance_members(compiled, runs, hparams, 1)
