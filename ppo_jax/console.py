@@ -20,6 +20,9 @@ class Display(NamedTuple):
     show: Callable[[Any], None]  # (Progress), of a run or of a sweep
 
 
+NO_DISPLAY = Display(nullcontext(), lambda text: None, lambda progress: None)
+
+
 def open_display() -> Display:
     """Returns a live panel on a terminal, and plain lines elsewhere."""
     from rich.console import Console

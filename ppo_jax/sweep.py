@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from ppo_jax import config as configuration
-from ppo_jax import population, runner, sweep_folder, sweep_results
+from ppo_jax import population, processes, runner, sweep_folder, sweep_results
 from ppo_jax.config import Config, hyperparams, short_name
 from ppo_jax.population import Compiled, Population
 from ppo_jax.types import Env, Hyperparams, Metrics
@@ -451,8 +451,9 @@ def run_sweep(
         chunks = chunks_of(sweep, programs, stage, settings)
         total = done + sum(chunk.work for chunk in chunks)
         total += _later_work(sweep, stage, len(settings))
+        finished = processes.agree(partial(_finished, folder, chunks))
         for count, chunk in enumerate(chunks, start=1):
-            if sweep_folder.is_finished(folder, chunk.name):
+            if chunk.name in finished:
                 skipped += chunk.work
             else:
                 where = f"chunk {count}/{len(chunks)}  {len(chunk.members)} members"
@@ -469,8 +470,16 @@ def run_sweep(
                 _run_chunk(sweep, folder, chunk, program, compiled[key], report)
             done += chunk.work
         if stage + 1 < num_stages:
-            settings = _those_that_go_on(sweep, folder, stage, settings)
+            for chunk in chunks:
+                processes.wait_for(sweep_folder.chunk_folder(folder, chunk.name))
+            go_on = partial(_those_that_go_on, sweep, folder, stage, settings)
+            settings = processes.agree(go_on)
             on_note(f"{len(settings)} of {len(sweep.settings)} settings go on")
+
+
+def _finished(folder: Path, chunks: Sequence[Chunk]) -> list[str]:
+    names = [chunk.name for chunk in chunks]
+    return [name for name in names if sweep_folder.is_finished(folder, name)]
 
 
 class _Clock(NamedTuple):
@@ -525,7 +534,9 @@ def _run_chunk(
         runs = population.place(compiled, runs)
     length = chunk.last - chunk.first
     runs, metrics = population.advance_members(compiled, runs, hparams, length, report)
-    runs = jax.tree.map(lambda x: x[: len(numbers)], runs)
+    runs = jax.tree.map(lambda x: x[: len(numbers)], processes.gather(runs))
+    if not processes.is_first():
+        return
     rows = _rows(sweep, chunk, program.config, metrics)
     seconds = time.monotonic() - begun
     about = {"stage": chunk.stage, "members": numbers, "seconds": seconds}

@@ -40,6 +40,7 @@ EDGE = {
     "metrics",
     "plots",
     "population",
+    "processes",
     "rsl_rl",
     "runner",
     "sweep",

@@ -419,27 +419,6 @@ def halved(tmp_path_factory):
     return folder
 
 
-# Runs sweep.py, but stops for ever when a chunk is half on the disk.
-WAIT = """
-import sys, time
-import numpy
-from ppo_jax import cli
-from ppo_jax.scripts import sweep
-
-savez = numpy.savez
-
-def save_and_wait(path, **arrays):
-    savez(path, **arrays)
-    if "PLACE" in str(path):
-        print("waiting", flush=True)
-        time.sleep(1000)
-
-numpy.savez = save_and_wait
-sys.argv[0] = "sweep.py"
-cli.run_script(sweep.main)
-"""
-
-
 @pytest.mark.slow
 def test_a_sweep_killed_twice_goes_on_and_ends_as_the_undisturbed_one(tmp_path, halved):
     """SIGKILL with half a chunk written: byte for byte the same tables at the end.
@@ -461,7 +440,7 @@ def test_a_sweep_killed_twice_goes_on_and_ends_as_the_undisturbed_one(tmp_path, 
 
 def kill_at(place, home, *argv):
     """Runs sweep.py until a chunk is half written and kills it; returns its stdout."""
-    code = WAIT.replace("PLACE", place)
+    code = running.WAIT_IN_CHUNK.replace("PLACE", place)
     process = running.start(home, *argv, code=code, **SURROUNDINGS)
     lines = []
     for line in process.stdout:
