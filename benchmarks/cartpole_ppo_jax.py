@@ -8,7 +8,8 @@
 """CartPole-v1 with ppo_jax: compile time, steps per second and what was learned.
 
 The same workload as `cartpole_rejax.py`. The return is the mean of the last 100
-episodes of training, which the stochastic policy played.
+episodes of training, which the stochastic policy played. With `--seeds N` so many runs
+are one program, and the return is their mean.
 """
 
 import argparse
@@ -56,19 +57,21 @@ def main():
 
     started = time.perf_counter()
     run = partial(train, ppo, env, args.num_steps, iterations, hparams=hparams)
-    lowered = jax.jit(run).lower(jax.random.key(0))
+    if args.seeds:
+        run = jax.vmap(run)
+    lowered = jax.jit(run).lower(make_key(0, args.seeds))
     lower_s = time.perf_counter() - started
     compiled = lowered.compile()
     compile_s = time.perf_counter() - started - lower_s
 
     run_s, processor_s, returns = [], [], []
     for seed in range(args.repeats):
-        key = jax.block_until_ready(jax.random.key(seed))
+        key = jax.block_until_ready(make_key(seed, args.seeds))
         started, processor_started = time.perf_counter(), time.process_time()
         _, metrics = jax.block_until_ready(compiled(key))
         run_s.append(time.perf_counter() - started)
         processor_s.append(time.process_time() - processor_started)
-        returns.append(float(metrics["episode_return"][-1]))
+        returns.append(float(metrics["episode_return"][..., -1].mean()))
 
     seconds = statistics.median(run_s)
     env_steps = iterations * rollout
@@ -79,14 +82,21 @@ def main():
         "jax": jax.__version__,
         "num_envs": args.num_envs,
         "num_steps": args.num_steps,
+        "seeds": args.seeds,
         "env_steps": env_steps,
         "compile_s": round(lower_s + compile_s, 2),
         "run_s": round(seconds, 3),
         "processor_s": round(statistics.median(processor_s), 3),
-        "steps_per_s": round(env_steps / seconds),
+        "steps_per_s": round(max(args.seeds, 1) * env_steps / seconds),
         "episode_return": round(statistics.mean(returns), 1),
     }
     print(json.dumps(result))
+
+
+def make_key(seed: int, seeds: int):
+    """Returns the key of a run, or those of all that are one program."""
+    key = jax.random.key(seed)
+    return jax.random.split(key, seeds) if seeds else key
 
 
 def parse():
@@ -96,6 +106,7 @@ def parse():
     parser.add_argument("--env-steps", type=int, default=500_000)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=0, help="side by side; 0: alone")
     return parser.parse_args()
 
 

@@ -6,6 +6,7 @@
 
 rejax 0.1.3 needs gymnax 0.0.9. Its evaluation during training is switched off; the
 return is that of 128 episodes of the stochastic policy afterwards, outside the clock.
+With `--seeds N` so many runs are one program, and the return is their mean.
 """
 
 import argparse
@@ -45,26 +46,26 @@ def main():
         skip_initial_evaluation=True,
     ).replace(eval_callback=lambda algorithm, state, key: ())
 
+    def final_return(state, key):
+        act, env = algorithm.make_act(state), algorithm.env
+        return evaluate(act, key, env, algorithm.env_params, 128, 500)[1].mean()
+
     started = time.perf_counter()
-    lowered = jax.jit(algorithm.train).lower(jax.random.key(0))
+    run = jax.vmap(algorithm.train) if args.seeds else algorithm.train
+    lowered = jax.jit(run).lower(make_key(0, args.seeds))
     lower_s = time.perf_counter() - started
     train = lowered.compile()
     compile_s = time.perf_counter() - started - lower_s
 
     run_s, processor_s, returns = [], [], []
     for seed in range(args.repeats):
-        key = jax.block_until_ready(jax.random.key(seed))
+        key = jax.block_until_ready(make_key(seed, args.seeds))
         started, processor_started = time.perf_counter(), time.process_time()
         state, _ = jax.block_until_ready(train(key))
         run_s.append(time.perf_counter() - started)
         processor_s.append(time.process_time() - processor_started)
-        act, env, params = (
-            algorithm.make_act(state),
-            algorithm.env,
-            algorithm.env_params,
-        )
-        _, episode_return = evaluate(act, key, env, params, 128, 500)
-        returns.append(float(episode_return.mean()))
+        play = jax.vmap(final_return) if args.seeds else final_return
+        returns.append(float(play(state, key).mean()))
 
     seconds = statistics.median(run_s)
     result = {
@@ -74,14 +75,21 @@ def main():
         "jax": jax.__version__,
         "num_envs": args.num_envs,
         "num_steps": args.num_steps,
+        "seeds": args.seeds,
         "env_steps": env_steps,
         "compile_s": round(lower_s + compile_s, 2),
         "run_s": round(seconds, 3),
         "processor_s": round(statistics.median(processor_s), 3),
-        "steps_per_s": round(env_steps / seconds),
+        "steps_per_s": round(max(args.seeds, 1) * env_steps / seconds),
         "episode_return": round(statistics.mean(returns), 1),
     }
     print(json.dumps(result))
+
+
+def make_key(seed: int, seeds: int):
+    """Returns the key of a run, or those of all that are one program."""
+    key = jax.random.key(seed)
+    return jax.random.split(key, seeds) if seeds else key
 
 
 def parse():
@@ -91,6 +99,7 @@ def parse():
     parser.add_argument("--env-steps", type=int, default=500_000)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=0, help="side by side; 0: alone")
     return parser.parse_args()
 
 

@@ -20,6 +20,9 @@ class Display(NamedTuple):
     show: Callable[[Any], None]  # (Progress), of a run or of a sweep
 
 
+NO_DISPLAY = Display(nullcontext(), lambda text: None, lambda progress: None)
+
+
 def open_display() -> Display:
     """Returns a live panel on a terminal, and plain lines elsewhere."""
     from rich.console import Console
@@ -29,7 +32,7 @@ def open_display() -> Display:
 
 
 def open_sweep_display() -> Display:
-    """Returns the same for `sweep.Progress`: a bar, or plain lines."""
+    """Returns the same for `sweep_run.Progress`: a bar, or plain lines."""
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -1,7 +1,8 @@
 """Many runs as one program: members that differ in their seeds and dynamic scalars.
 
 Letters in the shape comments: P members, first in every array; I iterations. The
-members are spread over all local devices; none talks to another, unless they evolve.
+members are spread over the devices of all processes; none talks to another, unless they
+evolve.
 """
 
 import os
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ppo_jax import processes
 from ppo_jax.ppo import PPO, jitted
 from ppo_jax.rollout import Scan, host_scan
 from ppo_jax.training import init_run, iterate
@@ -77,12 +79,12 @@ def make_population(
       num_steps: T, steps of every environment per iteration.
       num_iterations: I, done by one call.
       init_at_random_ep_len: see `init_run`.
-      devices: to spread the members over; None: all local ones. One, if members are to
-        evolve, or share a simulator.
+      devices: to spread the members over; None: all, of all processes. One of this
+        process, if members are to evolve, or share a simulator.
       evolve: what members learn from each other after every iteration; None: nothing.
     """
     settings = num_steps, num_iterations, init_at_random_ep_len, evolve
-    mesh = Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
+    mesh = Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
     members = PartitionSpec(AXIS)
     spread = partial(
         jax.shard_map, mesh=mesh, in_specs=members, out_specs=members, check_vma=False
@@ -165,7 +167,7 @@ def compile_population(population: Population, num_members: int) -> Compiled:
     advance = population.advance.lower(run, hparams).compile()
     return Compiled(
         size=size,
-        num_bytes=_num_bytes(advance),
+        num_bytes=processes.most(_num_bytes(advance) + processes.gather_bytes(run)),
         num_iterations=population.num_iterations,
         sharding=sharding,
         run=run,
@@ -245,10 +247,10 @@ def advance_members(
     placed, history = place(compiled, hparams), []
     for block in range(num_iterations // compiled.num_iterations):
         runs, placed, metrics = compiled.advance(runs, placed)
-        metrics = {k: x[:num_members] for k, x in jax.device_get(metrics).items()}
+        metrics = {k: x[:num_members] for k, x in processes.gather(metrics).items()}
         history.append(metrics)
         on_block((block + 1) * compiled.num_iterations, metrics)
-    hparams = jax.tree.map(lambda x: x[:num_members], jax.device_get(placed))
+    hparams = jax.tree.map(lambda x: x[:num_members], processes.gather(placed))
     metrics = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *history)
     return Advanced(runs, hparams, metrics)
 
@@ -258,20 +260,24 @@ def place(compiled: Compiled, tree: Any) -> Any:
 
     def put(x: Any) -> jax.Array:
         rows = np.minimum(np.arange(compiled.size), len(x) - 1)
-        return jax.device_put(x[rows], compiled.sharding)
+        return processes.spread(x[rows], compiled.sharding)
 
     return jax.tree.map(put, tree)
 
 
 def free_bytes(mesh: Mesh) -> int:
-    """Returns how much memory a program may take on each device of a mesh."""
-    devices = list(mesh.devices.flat)
-    stats = [device.memory_stats() for device in devices]
+    """Returns how much memory a program may take on each device of a mesh.
+
+    A process sees its own devices and its own host only: the least of all processes
+    counts. Processes may share a host, and do not know it: the memory of each host is
+    divided by the devices of all.
+    """
+    stats = [device.memory_stats() for device in mesh.local_devices]
     if all(stats):
         free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats if s)
     else:
-        free = _free_on_host() // len(devices)
-    return int(MEMORY_FRACTION * free)
+        free = _free_on_host() // mesh.size
+    return processes.least(int(MEMORY_FRACTION * free))
 
 
 def gigabytes(num_bytes: int) -> str:

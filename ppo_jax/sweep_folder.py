@@ -59,7 +59,12 @@ def load_manifest(folder: Path) -> dict[str, Any]:
 
 def is_finished(folder: Path, name: str) -> bool:
     """Returns whether a chunk is there, whole."""
-    return (folder / CHUNKS / name).is_dir()
+    return chunk_folder(folder, name).is_dir()
+
+
+def chunk_folder(folder: Path, name: str) -> Path:
+    """Returns where a chunk is, once it is finished."""
+    return folder / CHUNKS / name
 
 
 def save_chunk(
@@ -78,7 +83,7 @@ def save_chunk(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    final = folder / CHUNKS / name
+    final = chunk_folder(folder, name)
     unfinished = final.with_name(f".{name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

@@ -16,21 +16,16 @@ import numpy as np
 
 from ppo_jax import population, runner, sweep_folder
 from ppo_jax.population import Compiled
-from ppo_jax.sweep import (
-    Chunk,
+from ppo_jax.sweep import Chunk, Program, Sweep, chunks_of, programs_of, stage_ends
+from ppo_jax.sweep_run import (
     Clock,
     MakeEnv,
-    Program,
     Programs,
     Progress,
-    Sweep,
-    chunks_of,
     hyperparams_of,
     population_of,
-    programs_of,
     report_progress,
     rows_of,
-    stage_ends,
 )
 from ppo_jax.types import Env, Hyperparams, Metrics, RunState, Simulator
 
@@ -50,7 +45,7 @@ def run_populations(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Runs all that a sweep's folder does not hold yet; see `sweep.run_sweep`."""
+    """Runs all that a sweep's folder does not hold yet; see `sweep_run.run_sweep`."""
     programs, compiled = programs_of(sweep), dict(compiled or {})
     everybody = range(len(sweep.settings))
     stages = range(len(stage_ends(sweep, sweep.base)))

@@ -25,6 +25,25 @@ TINY = (
     "actor.hidden_dims=[8]",
     "critic.hidden_dims=[8]",
 )
+# Runs sweep.py, but stops for ever when the chunk PLACE is half on the disk.
+WAIT_IN_CHUNK = """
+import sys, time
+import numpy
+from ppo_jax import cli
+from ppo_jax.scripts import sweep
+
+savez = numpy.savez
+
+def save_and_wait(path, **arrays):
+    savez(path, **arrays)
+    if "PLACE" in str(path):
+        print("waiting", flush=True)
+        time.sleep(1000)
+
+numpy.savez = save_and_wait
+sys.argv[0] = "sweep.py"
+cli.run_script(sweep.main)
+"""
 
 
 def call(script, *argv):

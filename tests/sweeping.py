@@ -56,30 +56,9 @@ def sweep_process(home, *argv, **environment):
     return out
 
 
-# Runs sweep.py, but stops for ever when a chunk is half on the disk.
-WAIT = """
-import sys, time
-import numpy
-from ppo_jax import cli
-from ppo_jax.scripts import sweep
-
-savez = numpy.savez
-
-def save_and_wait(path, **arrays):
-    savez(path, **arrays)
-    if "PLACE" in str(path):
-        print("waiting", flush=True)
-        time.sleep(1000)
-
-numpy.savez = save_and_wait
-sys.argv[0] = "sweep.py"
-cli.run_script(sweep.main)
-"""
-
-
 def kill_at(place, home, *argv):
     """Runs sweep.py until a chunk is half written and kills it; returns its stdout."""
-    code = WAIT.replace("PLACE", place)
+    code = running.WAIT_IN_CHUNK.replace("PLACE", place)
     process = running.start(home, *argv, code=code, **SURROUNDINGS)
     lines = []
     for line in process.stdout:

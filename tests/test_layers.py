@@ -41,12 +41,14 @@ EDGE = {
     "metrics",
     "plots",
     "population",
+    "processes",
     "rsl_rl",
     "runner",
     "sweep",
     "sweep_folder",
     "sweep_population",
     "sweep_results",
+    "sweep_run",
 }
 
 HEAVY = {

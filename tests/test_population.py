@@ -150,7 +150,14 @@ def test_a_plan_with_a_population_survives_its_manifest(evolved):
         (("--pbt", "--population=1"), "--pbt needs members to compare"),
         (("--quantile_fraction=0.5",), "--quantile_fraction is for --pbt"),
         (("--population=2", "--pbt", "--quantile_fraction=0.7"), "up to 0.5"),
-        (("--population=2", "--seeds=2", "--chunk_size=2"), "leave --chunk_size"),
+        (("--population=2", "--seeds=2", "--chunk_size=2"), "leave --chunk_size away"),
+        (
+            (
+                *("--population=2", "--seeds=2", "--coordinator_address=a:1"),
+                *("--num_processes=2", "--process_id=0"),
+            ),
+            "in one process",
+        ),
         (("--population=2", "gamma=0.9,0.99", "--stop_bad=0.5"), "--stop_bad would"),
         (("--population=2", "--max_iterations=3,4"), "has one max_iterations for all"),
         (("--population=2", "--num_envs=8,16"), "has one num_envs for all"),

@@ -31,6 +31,7 @@ from ppo_jax import (
     sweep,
     sweep_folder,
     sweep_results,
+    sweep_run,
 )
 from ppo_jax.config import override
 from ppo_jax.scripts import play, tasks, train
@@ -249,7 +250,7 @@ def test_the_memory_of_a_program_holds_its_runs_and_more(swept):
     """At least what all members keep, and less than a hundred times that."""
     plan = plan_in(swept)
     (program,) = sweep.programs_of(plan)
-    functions = sweep.population_of(plan, program, tasks.make_env)
+    functions = sweep_run.population_of(plan, program, tasks.make_env)
     made = population.compile_population(functions, 12)
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.run))
     assert kept < made.num_bytes < 100 * kept

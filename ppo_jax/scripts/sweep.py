@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ FLAGS = [
     Flag("resume", None, "go on with the newest sweep, or with that of --sweep"),
     Flag("sweep", "FOLDER", "the sweep that --resume and --export mean"),
     Flag("export", "MEMBER", "make a run of a member, a number or best, to play"),
+    Flag("coordinator_address", "HOST:PORT", "of process 0, where several meet"),
+    Flag("num_processes", "N", "how many processes run this command"),
+    Flag("process_id", "I", "which of them this is, from 0"),
+    Flag("distributed", None, "several processes that Slurm or another has started"),
     Flag("help", None, "show this, with the defaults of --task"),
 ]
 EXAMPLES = {
@@ -73,10 +78,12 @@ EXAMPLES = {
     "uv run sweep.py --resume": "go on with the newest sweep, after whatever happened",
     "uv run sweep.py --export best": "a run of the best, for play.py and train.py",
 }
+CLUSTER = ("coordinator_address", "num_processes", "process_id")
 NOT_AXES = {
     *("task", "seeds", "seed", "samples", "stop_bad", "chunk_size", "name"),
     *("population", "pbt", "perturbation_interval", "quantile_fraction"),
     *("resume", "sweep", "export", "help", "headless"),
+    *(*CLUSTER, "distributed"),
 }
 # What only a run of its own has.
 OF_RUNS = ("run_name", "experiment_name", "logger", "save_interval", "keep_checkpoints")
@@ -95,9 +102,79 @@ def main() -> int:
     cli.use_compilation_cache()
     if "export" in arguments.flags:
         return export(arguments)
-    if "resume" in arguments.flags:
-        return resume(arguments)
-    return start(arguments)
+    command = partial(resume if "resume" in arguments.flags else start, arguments)
+    cluster = cluster_of(arguments)
+    if cluster is None:
+        return command()
+    from ppo_jax import processes
+
+    with processes.joined(cluster):
+        cli.run_script(partial(_alike, arguments, command))
+    return 0
+
+
+def cluster_of(arguments: Arguments) -> Any:
+    """Returns how this process finds the others, or None if it is alone.
+
+    Raises:
+      ValueError: a flag is wrong or missing.
+    """
+    from ppo_jax.processes import Cluster
+
+    flags = arguments.flags
+    given = [name for name in CLUSTER if name in flags]
+    if "distributed" in flags:
+        if given:
+            raise ValueError(
+                f"--distributed finds the others by itself: leave --{given[0]} away, "
+                "or leave --distributed away"
+            )
+        return Cluster()
+    if not given:
+        return None
+    for name in CLUSTER:
+        if name not in flags:
+            raise ValueError(
+                f"--{name} is missing: give --coordinator_address, --num_processes and "
+                "--process_id together, or none of them"
+            )
+    address = str(flags["coordinator_address"])
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"--coordinator_address {address}: give HOST:PORT of process 0, such as "
+            "10.0.0.1:1234"
+        )
+    number = _number(arguments, "num_processes", 1)
+    text = str(flags["process_id"])
+    if not (text.isdecimal() and int(text) < number):
+        raise ValueError(
+            f"--process_id {text}: give each of the {number} processes another number, "
+            f"from 0 to {number - 1}"
+        )
+    return Cluster(address, number, int(text))
+
+
+def _alike(arguments: Arguments, command: Any) -> int:
+    """Runs a command in every process, if all have the same; ends when all are done."""
+    from ppo_jax import processes
+
+    flags = {k: v for k, v in arguments.flags.items() if k != "process_id"}
+    libraries = {k: v for k, v in cli.versions().items() if k != "python"}
+    processes.check_same("arguments", [flags, arguments.overrides])
+    processes.check_same("versions", libraries)
+    code = command()
+    if not code:
+        processes.least(0)
+    return code
+
+
+def say(*lines: str) -> None:
+    """Prints lines, in the first process only."""
+    from ppo_jax import processes
+
+    if processes.is_first():
+        print(*lines, sep="\n", flush=True)
 
 
 def print_help(arguments: Arguments) -> int:
@@ -110,23 +187,25 @@ def print_help(arguments: Arguments) -> int:
 
 def start(arguments: Arguments) -> int:
     """Plans a sweep, compiles it, and runs it in a new folder."""
-    from ppo_jax import sweep
+    from ppo_jax import processes, sweep_folder, sweep_run
 
     plan, limit = make_plan(arguments), _number(arguments, "chunk_size", 0)
     name = str(arguments.flags.get("name", cli.experiment_of(plan.base)))
     _check_name(plan.base, name)
-    print(*announcement(plan), "compiling ...", sep="\n", flush=True)
+    say(*announcement(plan), "compiling ...")
     with open_members(plan.base, plan.population) as make_env:
-        plan, compiled = sweep.compile_programs(plan, make_env, limit)
-        print(*chunk_lines(plan, compiled), sep="\n", flush=True)
-        folder, env = new_folder(plan, name), make_env(plan.base)
+        plan, compiled = sweep_run.compile_programs(plan, make_env, limit)
+        say(*chunk_lines(plan, compiled))
+        folder = Path(processes.agree(lambda: str(_new_sweep(plan, name))))
+        processes.wait_for(folder / sweep_folder.MANIFEST)
+        env = make_env(plan.base)
         if isinstance(env, Simulator):
             env.save_config(folder / "env.yaml")
         return run(plan, folder, make_env, compiled)
 
 
-def new_folder(plan: Any, name: str) -> Path:
-    """Makes the folder of a sweep, with its plan."""
+def _new_sweep(plan: Any, name: str) -> Path:
+    """Makes the folder of a sweep with its manifest."""
     from ppo_jax import sweep, sweep_folder
 
     folder = cli.new_folder(SWEEPS, name)
@@ -144,12 +223,15 @@ def new_folder(plan: Any, name: str) -> Path:
 
 def resume(arguments: Arguments) -> int:
     """Runs what a sweep's folder does not hold yet."""
-    from ppo_jax import sweep, sweep_folder
+    from ppo_jax import processes, sweep, sweep_folder
 
-    cli.refuse_others(arguments, "--resume", {"resume", "sweep"})
-    folder = find_sweep(arguments)
-    plan = sweep.from_dict(sweep_folder.load_manifest(folder)["sweep"])
-    print(*announcement(plan), f"Resuming {folder}.", sep="\n", flush=True)
+    allowed = {"resume", "sweep", *CLUSTER, "distributed"}
+    cli.refuse_others(arguments, "--resume", allowed)
+    folder = Path(processes.agree(lambda: str(find_sweep(arguments))))
+    manifest = processes.agree(partial(sweep_folder.load_manifest, folder))
+    processes.wait_for(folder / sweep_folder.MANIFEST)
+    plan = sweep.from_dict(manifest["sweep"])
+    say(*announcement(plan), f"Resuming {folder}.")
     with open_members(plan.base, plan.population) as make_env:
         return run(plan, folder, make_env, {})
 
@@ -194,8 +276,12 @@ def make_plan(arguments: Arguments) -> Any:
                 f"a sweep has no use for {short_name(path)}: leave it away, or give "
                 "it to train.py with an exported member"
             )
-    if population and "chunk_size" in given:
-        raise ValueError("--population says how many run at once: leave --chunk_size")
+    for name in ("chunk_size", "distributed", *CLUSTER):
+        if population and name in given:
+            raise ValueError(
+                f"--population says what runs at once, in one process: leave --{name} "
+                "away"
+            )
     defaults = default_config(
         _task(arguments, population),
         str(arguments.flags.get("simulator.agent", "")),
@@ -233,19 +319,23 @@ def find_sweep(arguments: Arguments) -> Path:
 
 def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:
     """Runs a sweep with its display and ends with the results."""
-    from ppo_jax import console, sweep, sweep_population
+    from ppo_jax import console, processes, sweep_population, sweep_run
 
-    display = console.open_sweep_display()
+    first = processes.is_first()
+    display = console.open_sweep_display() if first else console.NO_DISPLAY
     again = f"uv run sweep.py --resume --sweep {shlex.quote(str(folder))}"
+    if processes.count() > 1:
+        again += " in every process, with its flags"
     display.note(f"sweep {folder}; should it be stopped, go on with: {again}")
-    go = sweep_population.run_populations if plan.population else sweep.run_sweep
+    go = sweep_population.run_populations if plan.population else sweep_run.run_sweep
     try:
         with display.context:
             go(plan, folder, make_env, compiled, display.show, display.note)
     except KeyboardInterrupt:
         cli.complain(f"stopped; finished chunks are kept, go on with: {again}")
         return 130
-    report(plan, folder)
+    if first:
+        report(plan, folder)
     return 0
 
 
@@ -346,8 +436,10 @@ def evolution_line(plan: Any) -> str:
 
 def chunk_lines(plan: Any, compiled: Any) -> list[str]:
     """Says how the members are cut into chunks, and what memory a chunk takes."""
-    from ppo_jax import population, sweep
+    from ppo_jax import population, processes, sweep
 
+    total = processes.count()
+    of_processes = f" of {total} processes" if total > 1 else ""
     programs, lines = sweep.programs_of(plan), []
     chunks = sweep.chunks_of(plan, programs, 0, range(len(plan.settings)))
     for (number, rows), made in compiled.items():
@@ -356,7 +448,7 @@ def chunk_lines(plan: Any, compiled: Any) -> list[str]:
         free = population.free_bytes(made.sharding.mesh)
         lines.append(
             f"  program {number + 1}: {count} chunk{'s' * (count > 1)} of {rows} "
-            f"members on {devices} device{'s' * (devices > 1)}, "
+            f"members on {devices} device{'s' * (devices > 1)}{of_processes}, "
             f"{population.gigabytes(made.num_bytes)} each of "
             f"{population.gigabytes(free)} that may be used"
         )
