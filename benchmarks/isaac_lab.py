@@ -3,9 +3,11 @@
     uv run --python 3.12 --extra isaaclab --with skrl==2.1.1 benchmarks/isaac_lab.py
 
 Each library runs its own training loop in a process of its own, with rsl_rl's numbers
-for the task, and they take turns. The clock sits in the simulator's `step`, the same
-for all: an iteration lasts from the first call of one to the first call of the next,
-and what is not inside `step` is the library's. Writes docs/isaac_lab_speed.md.
+for the task. All are open at once and take turns, one iteration each, while the others
+wait: what else the machine does in those seconds slows all of them alike. The clock
+sits in the simulator's `step`, the same for all: an iteration lasts from the first call
+of one to the first call of the next, and what is not inside `step` is the library's.
+Writes docs/isaac_lab_speed.md.
 """
 
 import argparse
@@ -16,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads starve each other here
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -30,18 +34,27 @@ TASK = "Isaac-Cartpole-Direct"
 NUM_STEPS = 16  # per iteration, as rsl_rl's configuration of the task has it
 LIBRARIES = ("ppo_jax, in_jit", "ppo_jax, host", "rsl_rl", "skrl (JAX)")
 WARM_UP = 5  # iterations in which programs are compiled
+WAITS, RESULT = "worker waits", "worker's result "  # how its lines to us begin
+
+
+class Call(NamedTuple):
+    """When a call of `step` came, when it was let through, and when it ended."""
+
+    arrived: float
+    started: float
+    ended: float
 
 
 def main() -> None:
     args = parse()
     if args.library:
-        print(json.dumps(measure(args.library, args.num_envs, args.iterations)))
+        result = measure(args.library, args.num_envs, args.iterations)
+        print(f"\n{RESULT}{json.dumps(result)}", flush=True)
         return
     results = []
     for number in range(args.rounds):
         for num_envs in (1024, 4096):
-            for library in LIBRARIES:
-                result = run(library, num_envs, args.iterations)
+            for result in measure_all(LIBRARIES, num_envs, args.iterations):
                 results.append({"round": number, **result})
                 print(json.dumps(results[-1]), flush=True)
     RESULTS.write_text(json.dumps({"machine": machine(), "runs": results}, indent=1))
@@ -49,22 +62,50 @@ def main() -> None:
     print(f"wrote {RESULTS} and {REPORT}")
 
 
-def run(library: str, num_envs: int, iterations: int) -> dict:
-    """Measures in a process of its own: Isaac Lab holds one environment at a time."""
+def measure_all(libraries: Iterable[str], num_envs: int, iterations: int) -> list[dict]:
+    """Trains with all libraries, one iteration of each in turn."""
+    workers = []
+    for library in libraries:
+        workers.append(start(library, num_envs, iterations))
+        until_it_waits(workers[-1])
+    results: list[dict | None] = [None]
+    while None in results:
+        results = [take_turn(worker) for worker in workers]
+    return [result for result in results if result]
+
+
+def start(library: str, num_envs: int, iterations: int) -> subprocess.Popen:
+    """Starts a process: Isaac Lab holds one environment at a time in each."""
     options = {"library": library, "num_envs": num_envs, "iterations": iterations}
     words = [word for k, v in options.items() for word in (f"--{k}", str(v))]
-    output = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, __file__, *words],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        check=True,
-    ).stdout
-    return json.loads(output.strip().splitlines()[-1])
+    )
+
+
+def take_turn(worker: subprocess.Popen) -> dict | None:
+    """Lets a worker go on for an iteration; returns its result after the last."""
+    worker.stdin.write("go on\n")
+    worker.stdin.flush()
+    return until_it_waits(worker)
+
+
+def until_it_waits(worker: subprocess.Popen) -> dict | None:
+    for line in worker.stdout:
+        if line.startswith(WAITS):
+            return None
+        if line.startswith(RESULT):
+            worker.communicate()
+            return json.loads(line.removeprefix(RESULT))
+    raise RuntimeError(f"a library failed: {' '.join(worker.args)}")
 
 
 def measure(library: str, num_envs: int, iterations: int) -> dict:
     """Trains and returns the median iteration, and its part outside of `step`."""
-    calls: list[tuple[float, float]] = []
+    calls: list[Call] = []
     train = {"rsl_rl": train_rsl_rl, "skrl (JAX)": train_skrl}.get(library)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.chdir(folder)
@@ -74,10 +115,10 @@ def measure(library: str, num_envs: int, iterations: int) -> dict:
             train(num_envs, iterations, calls)
     whole, outside = [], []
     for first in range(WARM_UP * NUM_STEPS, len(calls) - NUM_STEPS, NUM_STEPS):
-        seconds = calls[first + NUM_STEPS][0] - calls[first][0]
-        inside = sum(b - a for a, b in calls[first : first + NUM_STEPS])
+        seconds = calls[first + NUM_STEPS].arrived - calls[first].started
+        steps = calls[first : first + NUM_STEPS]
         whole.append(seconds)
-        outside.append(seconds - inside)
+        outside.append(seconds - sum(call.ended - call.started for call in steps))
     iteration, rest = statistics.median(whole), statistics.median(outside)
     return {
         "library": library,
@@ -89,7 +130,9 @@ def measure(library: str, num_envs: int, iterations: int) -> dict:
     }
 
 
-def train_ppo_jax(driver: str, num_envs: int, iterations: int, calls: list) -> None:
+def train_ppo_jax(
+    driver: str, num_envs: int, iterations: int, calls: list[Call]
+) -> None:
     from ppo_jax import runner
     from ppo_jax.config import override
     from ppo_jax.scripts.tasks import default_config, open_trainer
@@ -108,7 +151,7 @@ def train_ppo_jax(driver: str, num_envs: int, iterations: int, calls: list) -> N
         runner.run_training(trainer, Path("run"))
 
 
-def train_rsl_rl(num_envs: int, iterations: int, calls: list) -> None:
+def train_rsl_rl(num_envs: int, iterations: int, calls: list[Call]) -> None:
     import gymnasium
     from isaaclab.app import launch_simulation
     from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper, handle_deprecated_rsl_rl_cfg
@@ -128,7 +171,7 @@ def train_rsl_rl(num_envs: int, iterations: int, calls: list) -> None:
         env.close()
 
 
-def train_skrl(num_envs: int, iterations: int, calls: list) -> None:
+def train_skrl(num_envs: int, iterations: int, calls: list[Call]) -> None:
     import gymnasium
     import skrl
     from isaaclab.app import launch_simulation
@@ -163,14 +206,18 @@ def resolve(agent: str, num_envs: int) -> tuple:
     return env_cfg, agent_cfg
 
 
-def time_calls(isaac, calls: list) -> None:
-    """Notes when each call of the simulator's `step` begins and ends."""
+def time_calls(isaac, calls: list[Call]) -> None:
+    """Notes when each call of `step` begins and ends; waits before each iteration."""
     step = isaac.step
 
     def timed(action):
+        arrived = time.perf_counter()
+        if len(calls) % NUM_STEPS == 0:
+            print(f"\n{WAITS}", flush=True)
+            sys.stdin.readline()
         started = time.perf_counter()
         result = step(action)
-        calls.append((started, time.perf_counter()))
+        calls.append(Call(arrived, started, time.perf_counter()))
         return result
 
     isaac.step = timed
@@ -190,8 +237,8 @@ def report(results: list[dict]) -> str:
         f"# {TASK}: speed",
         "",
         "Written by `benchmarks/isaac_lab.py`, which says at its head how it measures. "
-        "Each library runs its own loop on the real simulator, in turn, on one "
-        f"machine: {machine()}, no GPU.",
+        "Each library runs its own loop on the real simulator, one iteration each in "
+        f"turn, on one machine: {machine()}, no GPU.",
         "",
         f"Rounds: {rounds}; numbers are medians, and a ratio is the median of the "
         "rounds' ratios. Above 1, ppo_jax inside the jit is ahead.",
@@ -227,7 +274,9 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=15)
-    parser.add_argument("--library", choices=LIBRARIES, help="measure only this one")
+    parser.add_argument(
+        "--library", choices=LIBRARIES, help="be the worker of this one"
+    )
     parser.add_argument("--num_envs", type=int, default=1024)
     return parser.parse_args()
 

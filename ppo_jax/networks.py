@@ -30,8 +30,26 @@ from ppo_jax.types import (
     Params,
 )
 
+
+@jax.custom_jvp
+def elu(x: Array) -> Array:
+    """Returns x where it is positive, else exp(x) - 1.
+
+    As `jax.nn.elu`, but the slope comes from the output, 1 or elu(x) + 1: the
+    backward pass neither keeps x nor takes the exponential again. It differs from that
+    of `jax.nn.elu` by at most the last digit.
+    """
+    return jnp.where(x > 0, x, jnp.expm1(x))
+
+
+@elu.defjvp
+def _elu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = elu(*primals)
+    return y, tangents[0] * jnp.where(y > 0, 1.0, y + 1.0)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "elu": jax.nn.elu,
+    "elu": elu,
     "selu": jax.nn.selu,
     "relu": jax.nn.relu,
     "crelu": jax.nn.celu,  # the name is rsl_rl's; the function is CELU

@@ -115,6 +115,13 @@ def test_activations_are_those_of_torch(name):
     np.testing.assert_allclose(actual, REFERENCES[name](x), rtol=1e-5, atol=1e-6)
 
 
+def test_slope_of_elu_is_one_above_zero_and_the_exponential_below():
+    """Also far off, where the exponential of the other branch overflows."""
+    x = np.array([-200.0, -3.0, -1e-3, 0.0, 1e-3, 3.0, 200.0], np.float32)
+    slope = jax.vmap(jax.grad(ACTIVATIONS["elu"]))(jnp.asarray(x))
+    np.testing.assert_allclose(slope, np.exp(np.minimum(x, 0)), rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("activation", ["elu", "ELU", "Tanh"])
 def test_the_network_is_its_formula(activation):
     """x W + b, activation, x W + b in float64; the name's case does not matter."""
