@@ -310,7 +310,7 @@ def from_modules(
     Returns:
       Pure functions, with params and inputs as `actor_critic` has them.
     """
-    modules = {"actor": actor, "critic": critic}
+    modules: dict[str, Any] = {"actor": actor, "critic": critic}
     normalized = {name: name in obs_normalization for name in modules}
 
     def select(obs: Obs) -> dict[str, Array]:
