@@ -19,7 +19,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600  # s, for one cell; Isaac Lab compiles its kernels in one
-NUM_COLORS = 96
+NUM_COLORS = 256
 
 
 def execute(path: Path) -> Any:
