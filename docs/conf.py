@@ -42,7 +42,6 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are shown as they were saved
 toc_object_entries_show_parents = "hide"
-suppress_warnings = ["toc.not_readable"]  # pages that are on their way
 
 smartquotes_action = "D"  # dashes; quotes stay as they are typed
 highlight_language = "none"  # a formula in a docstring

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from envs.drawing import picture
 from envs.task import Task, VectorEnv, VectorState, vectorize
 from ppo_jax.options import nearest
 from ppo_jax.types import Env
@@ -21,6 +22,7 @@ __all__ = [
     "is_isaac_task",
     "make",
     "make_task",
+    "picture",
     "vectorize",
 ]
 

@@ -57,7 +57,8 @@ def picture(
     from matplotlib.figure import Figure
 
     width, height = size
-    figure = Figure((width / _DPI, height / _DPI), dpi=_DPI, facecolor=PAPER)
+    inches = width / _DPI, height / _DPI
+    figure = Figure(inches, dpi=_DPI, facecolor=PAPER, layout="none")
     canvas = FigureCanvasAgg(figure)
     task.draw(state, figure)
     if caption:

@@ -1,15 +1,23 @@
 """PPO in JAX as pure functions, with the semantics of rsl_rl."""
 
 from ppo_jax.advantages import gae, successor_value
+from ppo_jax.config import Config, parts_of
 from ppo_jax.distributions import Beta, Categorical, Gaussian
+from ppo_jax.evaluation import Evaluation, Recording, evaluate, record
 from ppo_jax.losses import (
     clipped_surrogate,
     clipped_value_loss,
     ppo_loss,
     squared_value_loss,
 )
-from ppo_jax.networks import DistributionConfig, ModelConfig, actor_critic
+from ppo_jax.networks import (
+    DistributionConfig,
+    ModelConfig,
+    actor_critic,
+    from_modules,
+)
 from ppo_jax.normalization import RunningStats, init_stats, normalize, update_stats
+from ppo_jax.pbt import PBTConfig, evolve
 from ppo_jax.ppo import (
     PPO,
     PPOConfig,
@@ -24,9 +32,11 @@ from ppo_jax.rollout import collect, host_scan
 from ppo_jax.training import init_run, iterate, train
 from ppo_jax.types import (
     ActorCritic,
+    AdvantageFn,
     Batch,
     Continuous,
     Discrete,
+    Distribution,
     Env,
     Hyperparams,
     LossFn,
@@ -41,19 +51,25 @@ from ppo_jax.types import (
 __all__ = [
     "PPO",
     "ActorCritic",
+    "AdvantageFn",
     "Batch",
     "Beta",
     "Categorical",
+    "Config",
     "Continuous",
     "Discrete",
+    "Distribution",
     "DistributionConfig",
     "Env",
+    "Evaluation",
     "Gaussian",
     "Hyperparams",
     "LossFn",
     "ModelConfig",
+    "PBTConfig",
     "PPOConfig",
     "PolicyOutput",
+    "Recording",
     "Rollout",
     "RunState",
     "RunningStats",
@@ -66,6 +82,9 @@ __all__ = [
     "clipped_surrogate",
     "clipped_value_loss",
     "collect",
+    "evaluate",
+    "evolve",
+    "from_modules",
     "gae",
     "host_scan",
     "init_run",
@@ -76,7 +95,9 @@ __all__ = [
     "normalize",
     "normalize_advantage",
     "optimize",
+    "parts_of",
     "ppo_loss",
+    "record",
     "squared_value_loss",
     "successor_value",
     "train",

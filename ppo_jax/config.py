@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.networks import DistributionConfig, ModelConfig
+from ppo_jax.networks import DistributionConfig, ModelConfig, actor_critic
 from ppo_jax.options import (
     check_options,
     fraction,
@@ -27,7 +27,7 @@ from ppo_jax.options import (
     seed_number,
 )
 from ppo_jax.ppo import PPOConfig
-from ppo_jax.types import Hyperparams
+from ppo_jax.types import ActionSpace, ActorCritic, Hyperparams
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,18 @@ class Config:
                 f"algorithm.num_mini_batches = {self.algorithm.num_mini_batches}: "
                 "give more environments or fewer minibatches"
             )
+
+
+def parts_of(
+    config: Config, action_space: ActionSpace
+) -> tuple[ActorCritic, AlgorithmConfig, Hyperparams]:
+    """Returns what `make_ppo` and `train` take: a network, statics and dynamic scalars.
+
+    network, ppo_config, hparams = parts_of(config, env.action_space)
+    ppo = make_ppo(network, ppo_config)
+    """
+    network = actor_critic(action_space, config.actor, config.critic, config.obs_groups)
+    return network, config.algorithm, hyperparams(config.algorithm)
 
 
 def hyperparams(algorithm: AlgorithmConfig) -> Hyperparams:

@@ -1,7 +1,7 @@
 """Flax modules for policy and value, and `actor_critic`, which makes them one."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -301,8 +301,35 @@ def actor_critic(
             "actor.distribution_cfg is set, but the actions are discrete and always "
             "drawn from a categorical distribution: leave it away"
         )
-    modules = {"actor": Actor(actor, action_space), "critic": Critic(critic)}
-    normalized = {"actor": actor.obs_normalization, "critic": critic.obs_normalization}
+    models = {"actor": actor, "critic": critic}
+    return from_modules(
+        Actor(actor, action_space),
+        Critic(critic),
+        obs_groups,
+        [name for name, model in models.items() if model.obs_normalization],
+    )
+
+
+def from_modules(
+    actor: nn.Module,
+    critic: nn.Module,
+    obs_groups: Mapping[str, Sequence[str]] | None = None,
+    obs_normalization: Collection[str] = (),
+) -> ActorCritic:
+    """Returns a policy and a value function of two flax modules, for instance your own.
+
+    Args:
+      actor: maps [..., Da] to a distribution (`types.Distribution`) over actions.
+      critic: maps [..., Dc] to the value [...].
+      obs_groups: {"actor": groups, "critic": groups}, see `resolve_obs_groups`.
+      obs_normalization: which of "actor" and "critic" see observations normalised by
+        running statistics.
+
+    Returns:
+      Pure functions, with params and inputs as `actor_critic` has them.
+    """
+    modules: dict[str, Any] = {"actor": actor, "critic": critic}
+    normalized = {name: name in obs_normalization for name in modules}
 
     def select(obs: Obs) -> dict[str, Array]:
         groups = resolve_obs_groups(obs_groups or {}, obs)

@@ -17,6 +17,7 @@ from ppo_jax.optimizers import OPTIMIZERS
 from ppo_jax.options import check_options, one_of, option, positive
 from ppo_jax.types import (
     ActorCritic,
+    AdvantageFn,
     Array,
     Batch,
     Hyperparams,
@@ -90,14 +91,17 @@ def make_ppo(
     network: ActorCritic,
     config: PPOConfig = PPOConfig(),
     loss_fn: LossFn | None = None,
+    advantage_fn: AdvantageFn = gae,
 ) -> PPO:
     """Returns PPO as pure functions.
 
     Args:
-      network: policy and value function, from `actor_critic` or your own.
+      network: policy and value function, from `actor_critic`, `from_modules` or your
+        own.
       config: what fixes shapes and control flow.
       loss_fn: of a minibatch; None is `ppo_loss` with the configured value loss. With
         schedule "adaptive" its metrics must hold "kl".
+      advantage_fn: judges the actions of a rollout; A + V is the critic's target.
     """
     if loss_fn is None:
         loss_fn = partial(
@@ -108,7 +112,7 @@ def make_ppo(
         act=partial(act, network),
         mode=partial(mode, network),
         observe=partial(observe, network, config),
-        update=partial(update, network, config, loss_fn),
+        update=partial(update, network, config, loss_fn, advantage_fn=advantage_fn),
     )
 
 
@@ -208,6 +212,7 @@ def update(
     hparams: Hyperparams,
     rollout: Rollout,
     key: Key,
+    advantage_fn: AdvantageFn = gae,
 ) -> tuple[TrainState, Metrics]:
     """Learns from one rollout.
 
@@ -222,11 +227,14 @@ def update(
       hparams: dynamic scalars.
       rollout: [T, N, ...].
       key: for the permutation.
+      advantage_fn: judges the actions.
 
     Returns:
       The new state, and means over all minibatches; "mean_std" is of the last one.
     """
-    batch, metrics = learning_batch(network, config, state, hparams, rollout)
+    batch, metrics = learning_batch(
+        network, config, state, hparams, rollout, advantage_fn
+    )
     permutations = draw_permutations(config, batch.value.size, key)
     state, history = optimize(
         network, config, loss_fn, state, hparams, batch, permutations
@@ -248,10 +256,15 @@ def learning_batch(
     state: TrainState,
     hparams: Hyperparams,
     rollout: Rollout,
+    advantage_fn: AdvantageFn = gae,
 ) -> tuple[Batch, Metrics]:
     """Returns the rollout as [T, N, ...] samples with targets and advantages.
 
-    Advantages are normalised over all T x N samples, unless each minibatch does it.
+    The target of the value is A + V. Advantages are then normalised over all T x N
+    samples, unless each minibatch does it.
+
+    Raises:
+      ValueError: `advantage_fn` returns another shape than [T, N].
     """
     steps = rollout.steps
     inputs = network.prepare(state.obs_stats, steps.obs)
@@ -266,7 +279,7 @@ def learning_batch(
         steps.final_value,
         _bootstrap_rule(config, steps),
     )
-    advantage = gae(
+    advantage = advantage_fn(
         steps.reward,
         value,
         next_value,
@@ -275,6 +288,11 @@ def learning_batch(
         gamma=hparams.gamma,
         lam=hparams.lam,
     )
+    if advantage.shape != value.shape:
+        raise ValueError(
+            f"advantage_fn returned the shape {advantage.shape}, but the rollout has "
+            f"{value.shape}: return one number for each step of each environment"
+        )
     value_target = advantage + value
     advantage = value_target - value  # rounds as rsl_rl does
     if not config.normalize_advantage_per_mini_batch:

@@ -19,8 +19,7 @@ import jax
 import numpy as np
 
 from ppo_jax import checkpoint, evaluation, metrics
-from ppo_jax.config import Config, hyperparams
-from ppo_jax.networks import actor_critic
+from ppo_jax.config import Config, parts_of
 from ppo_jax.ppo import PPO, jitted, make_ppo
 from ppo_jax.rollout import host_scan
 from ppo_jax.training import init_run, iterate
@@ -81,11 +80,9 @@ class NotFinite(Exception):
 
 def make_trainer(config: Config, env: Env) -> Trainer:
     """Returns the algorithm for a configuration and its environments."""
-    network = actor_critic(
-        env.action_space, config.actor, config.critic, config.obs_groups
-    )
-    ppo = make_ppo(network, config.algorithm)
-    hparams = jax.tree.map(np.float32, hyperparams(config.algorithm))
+    network, ppo_config, hparams = parts_of(config, env.action_space)
+    ppo = make_ppo(network, ppo_config)
+    hparams = jax.tree.map(np.float32, hparams)
     traced = env.traceable() if isinstance(env, Simulator) else env
     init = partial(
         init_run,

@@ -172,7 +172,8 @@ class Distribution(Protocol):
 class ActorCritic(NamedTuple):
     """A policy and a value function as pure functions of their parameters.
 
-    `params` is {"actor": ..., "critic": ...}; their gradients are clipped apart.
+    `params` is {"actor": ..., "critic": ...}, or a dict of other parts, for instance
+    one that both share; the gradient of each part is clipped apart.
     `prepare` turns raw groups into what `policy` and `value` read: it selects and
     normalises, once for a whole rollout, since the statistics stand still meanwhile.
     """
@@ -182,6 +183,24 @@ class ActorCritic(NamedTuple):
     policy: Callable[[Params, Any], Any]  # (params, inputs) -> Distribution
     value: Callable[[Params, Any], Array]  # (params, inputs) -> [...]
     update_stats: Callable[[Any, Obs], Any]  # (obs_stats, obs [T, N, ...]) -> obs_stats
+
+
+class AdvantageFn(Protocol):
+    """Judges the actions of a rollout; `gae` is one. The critic learns A + V."""
+
+    def __call__(
+        self,
+        reward: Array,
+        value: Array,
+        next_value: Array,
+        terminated: Array,
+        truncated: Array,
+        *,
+        gamma: Scalar,
+        lam: Scalar,
+    ) -> Array:
+        """Returns the advantage [T, N], not normalised; the arguments are `gae`'s."""
+        ...
 
 
 class LossFn(Protocol):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
 import yaml
 
@@ -19,12 +21,13 @@ from ppo_jax.config import (
     load,
     override,
     parse_literal,
+    parts_of,
     save,
     short_name,
     to_dict,
 )
 from ppo_jax.networks import DistributionConfig, ModelConfig
-from ppo_jax.types import Hyperparams
+from ppo_jax.types import Continuous, Hyperparams
 
 PATHS = [path for path, _ in fields_of(Config())]
 
@@ -205,3 +208,15 @@ def test_hyperparams_are_the_numbers_of_the_algorithm():
     names = {field.name for field in dataclasses.fields(AlgorithmConfig)}
     assert set(Hyperparams._fields) <= names
     assert hyperparams(AlgorithmConfig()) == Hyperparams()
+
+
+def test_the_parts_of_a_configuration_are_what_it_says():
+    config = Config(
+        actor=ModelConfig(hidden_dims=(8,)), algorithm=AlgorithmConfig(gamma=0.5)
+    )
+    network, ppo_config, hparams = parts_of(config, Continuous(2))
+    params, _ = network.init(jax.random.key(0), {"policy": jnp.zeros((1, 3))})
+    assert params["actor"]["mlp"]["layer_0"]["kernel"].shape == (3, 8)
+    assert params["actor"]["head"]["mean"]["kernel"].shape == (8, 2)
+    assert ppo_config is config.algorithm
+    assert hparams == Hyperparams(gamma=0.5)

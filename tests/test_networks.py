@@ -1,5 +1,6 @@
 """Networks as torch starts them, distribution heads, and observation groups."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +12,12 @@ from ppo_jax import (
     Continuous,
     Discrete,
     DistributionConfig,
+    Gaussian,
     ModelConfig,
     actor_critic,
+    from_modules,
     init_stats,
+    normalize,
 )
 from ppo_jax.networks import ACTIVATIONS, in_bfloat16, resolve_obs_groups
 
@@ -400,3 +404,42 @@ def test_a_distribution_for_discrete_actions_is_refused():
     model = ModelConfig(distribution_cfg=DistributionConfig(init_std=2.0))
     with pytest.raises(ValueError, match="leave it away"):
         actor_critic(Discrete(3), model)
+
+
+# --- own modules
+
+
+class Scale(nn.Module):
+    start: float
+
+    @nn.compact
+    def __call__(self, x):
+        return x * self.param("scale", nn.initializers.constant(self.start), ())
+
+
+class OwnActor(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Gaussian(Scale(2.0)(x), jnp.ones_like(x))
+
+
+class OwnCritic(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Scale(3.0)(x).sum(axis=-1)
+
+
+def test_own_modules_read_their_groups_and_are_normalised_where_asked():
+    """mean = 2 obs of the group "policy"; value = 3 sum of the normalised "camera"."""
+    groups = {"critic": ["camera"]}
+    network = from_modules(OwnActor(), OwnCritic(), groups, ["critic"])
+    seen, unseen = observation(0), observation(1)
+    obs = {"policy": jnp.asarray(seen), "camera": jnp.asarray(unseen)}
+    params, stats = network.init(jax.random.key(0), obs)
+    stats = network.update_stats(stats, jax.tree.map(lambda x: x[None], obs))
+    assert stats["actor"] == ()
+    inputs = network.prepare(stats, obs)
+    mean, value = network.policy(params, inputs).mean, network.value(params, inputs)
+    np.testing.assert_allclose(mean, 2 * seen, rtol=1e-6)
+    wanted = 3 * normalize(stats["critic"], obs["camera"]).sum(axis=-1)
+    np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)

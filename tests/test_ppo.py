@@ -391,6 +391,50 @@ def test_final_obs_must_be_there_to_bootstrap_from():
         learn_cut_episode(PPOConfig(timeout_bootstrap="final_obs"), final_obs=None)
 
 
+# --- an own advantage estimator
+
+
+def reward_only(reward, value, next_value, terminated, truncated, *, gamma, lam):
+    return gamma * reward + lam
+
+
+def test_the_critic_learns_the_value_plus_what_the_estimator_says():
+    network, config = line(), PPOConfig(normalize_advantage_per_mini_batch=True)
+    _, state, rollout = start(network, config)
+    hparams = Hyperparams(gamma=0.5, lam=0.25)
+    batch, _ = learning_batch(network, config, state, hparams, rollout, reward_only)
+    wanted = 0.5 * rollout.steps.reward + 0.25
+    np.testing.assert_allclose(batch.advantage, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(batch.value_target, batch.value + wanted, rtol=1e-6)
+
+
+def test_make_ppo_hands_the_estimator_to_the_update():
+    """One that sees no difference between actions, so that the actor stands still."""
+
+    def indifferent(reward, *_, gamma, lam):
+        return jnp.zeros_like(reward)
+
+    network, hparams = line(), Hyperparams(entropy_coef=0.0)
+    _, state, rollout = start(network, PPOConfig())
+    key = jax.random.key(0)
+    still, _ = jit(make_ppo(network, advantage_fn=indifferent).update)(
+        state, hparams, rollout, key
+    )
+    moved, _ = jit(make_ppo(network).update)(state, hparams, rollout, key)
+    np.testing.assert_array_equal(still.params["actor"]["w"], 0.5)
+    assert (moved.params["actor"]["w"] != 0.5).all()
+
+
+def test_an_estimator_that_returns_another_shape_is_refused():
+    def summed(reward, *_, gamma, lam):
+        return reward.sum(axis=0)
+
+    network, config = line(), PPOConfig()
+    _, state, rollout = start(network, config)
+    with pytest.raises(ValueError, match=r"advantage_fn returned the shape \(5,\)"):
+        learning_batch(network, config, state, Hyperparams(), rollout, summed)
+
+
 # --- the whole update
 
 
