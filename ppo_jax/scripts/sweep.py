@@ -79,6 +79,7 @@ EXAMPLES = {
     "uv run sweep.py --export best": "a run of the best, for play.py and train.py",
 }
 CLUSTER = ("coordinator_address", "num_processes", "process_id")
+ONE_PROCESS = "a --population runs in one process, with its simulator"
 NOT_AXES = {
     *("task", "seeds", "seed", "samples", "stop_bad", "chunk_size", "name"),
     *("population", "pbt", "perturbation_interval", "quantile_fraction"),
@@ -123,6 +124,8 @@ def cluster_of(arguments: Arguments) -> Any:
 
     flags = arguments.flags
     given = [name for name in CLUSTER if name in flags]
+    if "population" in flags and (given or "distributed" in flags):
+        raise ValueError(f"{ONE_PROCESS}: leave --{[*given, 'distributed'][0]} away")
     if "distributed" in flags:
         if given:
             raise ValueError(
@@ -231,6 +234,8 @@ def resume(arguments: Arguments) -> int:
     manifest = processes.agree(partial(sweep_folder.load_manifest, folder))
     processes.wait_for(folder / sweep_folder.MANIFEST)
     plan = sweep.from_dict(manifest["sweep"])
+    if plan.population and processes.count() > 1:
+        raise ValueError(f"{ONE_PROCESS}: resume {folder} in one")
     say(*announcement(plan), f"Resuming {folder}.")
     with open_members(plan.base, plan.population) as make_env:
         return run(plan, folder, make_env, {})
@@ -276,12 +281,8 @@ def make_plan(arguments: Arguments) -> Any:
                 f"a sweep has no use for {short_name(path)}: leave it away, or give "
                 "it to train.py with an exported member"
             )
-    for name in ("chunk_size", "distributed", *CLUSTER):
-        if population and name in given:
-            raise ValueError(
-                f"--population says what runs at once, in one process: leave --{name} "
-                "away"
-            )
+    if population and "chunk_size" in given:
+        raise ValueError("--population says what runs at once: leave --chunk_size away")
     defaults = default_config(
         _task(arguments, population),
         str(arguments.flags.get("simulator.agent", "")),
