@@ -57,9 +57,11 @@ def clean(notebook: Any) -> Any:
 
 def small_png(encoded: str) -> str:
     """Returns a base64 PNG with a palette instead of full color."""
-    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    if picture.mode == "P":
+        return encoded
     small = io.BytesIO()
-    picture.quantize(NUM_COLORS).save(small, "PNG", optimize=True)
+    picture.convert("RGB").quantize(NUM_COLORS).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 

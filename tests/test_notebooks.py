@@ -39,8 +39,6 @@ def pictures(cells):
 @each
 def test_a_notebook_runs(path, monkeypatch):
     """In a kernel of its own; the laws that it states are asserted in its cells."""
-    # Most of the time is XLA's, and what it makes runs shortly.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     if path.stem == "4_isaac_lab":
         if find_spec("isaaclab") is None:
             pytest.skip("needs Isaac Lab 3.0: uv sync --extra isaaclab, Python 3.12")
