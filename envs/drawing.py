@@ -58,7 +58,8 @@ def picture(
 
     width, height = size
     inches = width / _DPI, height / _DPI
-    figure = Figure(inches, dpi=_DPI, facecolor=PAPER, layout="none")
+    figure = Figure(inches, dpi=_DPI, facecolor=PAPER)
+    figure.set_layout_engine("none")  # whatever the user has set
     canvas = FigureCanvasAgg(figure)
     task.draw(state, figure)
     if caption:
