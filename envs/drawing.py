@@ -57,9 +57,8 @@ def picture(
     from matplotlib.figure import Figure
 
     width, height = size
-    inches = width / _DPI, height / _DPI
-    figure = Figure(inches, dpi=_DPI, facecolor=PAPER)
-    figure.set_layout_engine("none")  # whatever the user has set
+    figure = Figure((width / _DPI, height / _DPI), dpi=_DPI, facecolor=PAPER)
+    figure.set_layout_engine("none")  # whatever the user's rcParams ask for
     canvas = FigureCanvasAgg(figure)
     task.draw(state, figure)
     if caption:
