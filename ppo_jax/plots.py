@@ -86,7 +86,7 @@ def save_sweep_curves(
             mean - spread,
             mean + spread,
             color=color,
-            alpha=0.15,
+            alpha=0.15 if len(curves) < 5 else 0.06,
             lw=0,
             zorder=order - 10,
         )
