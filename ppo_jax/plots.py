@@ -11,6 +11,7 @@ from ppo_jax import metrics
 LEARNING_CURVE = "learning_curve.png"
 SWEEP_CURVES = "learning_curves.png"
 RESPONSE = "response.png"
+EVOLUTION = "evolution.png"
 NUM_COLORS = 10
 NUM_TICKS = 6  # values that are written below an axis
 
@@ -141,6 +142,43 @@ def save_response(
     for axis in axes[panels:]:
         axis.axis("off")
     return _save(figure, folder / RESPONSE)
+
+
+def save_evolution(
+    folder: Path,
+    title: str,
+    env_steps: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    parent: np.ndarray,
+) -> Path:
+    """Draws what became of the members of a population that evolves.
+
+    A line is a member, a dot where it went on from another one.
+
+    Args:
+      folder: of the sweep.
+      title: above the picture.
+      env_steps: [I] of a member.
+      values: {name: [P, I]}, a panel each.
+      parent: [P, I], whom each member continues after the iteration.
+
+    Returns:
+      The picture's path.
+    """
+    figure = _figure((9, 2.4 * len(values) + 0.6), title)
+    panels = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
+    moved = parent != np.arange(len(parent))[:, None]
+    for axis, (name, rows) in zip(panels, values.items(), strict=True):
+        for index, (row, moves) in enumerate(zip(rows, moved, strict=True)):
+            color = f"C{index % NUM_COLORS}"
+            axis.plot(env_steps, row, color=color, lw=1.2)
+            axis.plot(env_steps[moves], row[moves], "o", color=color, ms=4)
+        if np.nanmin(rows) > 0 and np.nanmax(rows) >= 8 * np.nanmin(rows):
+            axis.set_yscale("log")
+        axis.set_ylabel(name)
+        axis.grid(alpha=0.3)
+    panels[-1].set_xlabel("environment steps of a member")
+    return _save(figure, folder / EVOLUTION)
 
 
 def _draw_response(

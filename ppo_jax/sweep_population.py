@@ -121,11 +121,15 @@ def _run_chunk(
     runs, hparams, metrics = population.advance_members(
         compiled, members.runs, members.hparams, length, on_block
     )
+    numbers = np.array([member.index for member in chunk.members], np.int32)
+    metrics |= _columns(logs, chunk)
+    if "parent" in metrics:
+        metrics["parent"] = numbers[metrics["parent"]]  # as the sweep counts them
     saved = runner.without_simulator(runs) if isinstance(env, Simulator) else runs
-    rows = rows_of(sweep, chunk, program.config, metrics | _columns(logs, chunk))
+    rows = rows_of(sweep, chunk, program.config, metrics)
     about = {
         "stage": chunk.stage,
-        "members": [member.index for member in chunk.members],
+        "members": numbers.tolist(),
         "seconds": time.monotonic() - begun,
         "hparams": {name: x.tolist() for name, x in hparams._asdict().items()},
     }

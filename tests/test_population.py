@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib.image
 import numpy as np
 import pytest
 import running
@@ -13,7 +14,7 @@ from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
     table_of,
 )
 
-from ppo_jax import checkpoint, cli, metrics
+from ppo_jax import checkpoint, cli, metrics, plots
 from ppo_jax.config import load
 from ppo_jax.pbt import PBTConfig
 from ppo_jax.scripts import play, train
@@ -112,6 +113,23 @@ def test_an_exported_member_has_the_values_that_it_has_come_to(evolved, capsys):
     table = metrics.read_table(run)
     assert table["iteration"] == list(range(ITERATIONS + 2))
     np.testing.assert_allclose(table["learning_rate"][-1], rate[2, -1], rtol=1e-6)
+
+
+def test_the_table_names_members_as_the_sweep_counts_them(home):
+    """Two populations of two: nobody continues a member of the other one."""
+    argv = ("--population=2", "--num_envs=16", "save_interval=3", *PBT)
+    table = table_of(run_sweep("pairs", *argv))
+    parent, member = table["parent"], table["member"]
+    assert (parent != member).any()
+    np.testing.assert_array_equal(parent // 2, member // 2)
+
+
+def test_what_becomes_of_the_members_is_drawn(evolved):
+    """Returns and rates over time, in place of the response to where they began."""
+    pixels = matplotlib.image.imread(evolved / plots.EVOLUTION)
+    assert pixels.shape[0] > 300
+    assert pixels.std() > 0.05
+    assert not (evolved / plots.RESPONSE).exists()
 
 
 @pytest.mark.slow

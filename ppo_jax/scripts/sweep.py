@@ -373,7 +373,7 @@ def report(plan: Any, folder: Path) -> None:
 def draw(
     plan: Any, folder: Path, table: Any, rows: Sequence[Mapping[str, Any]]
 ) -> list[Path]:
-    """Draws learning curves and, where something is swept, the response to it."""
+    """Draws learning curves and the response to what is swept, or its evolution."""
     from ppo_jax import plots, sweep_results
 
     title = f"{plan.base.task}, {len(rows)} settings x {plan.num_seeds} seeds"
@@ -382,7 +382,9 @@ def draw(
     curves = [(_label(plan, s) or "all seeds", *of_setting[s]) for s in best_first]
     goal = plan.base.solved_return
     pictures = [plots.save_sweep_curves(folder, title, curves, goal)]
-    if plan.swept:
+    if plan.pbt:
+        pictures.append(draw_evolution(plan, folder, table))
+    elif plan.swept:
         settings = [plan.settings[s] for s in best_first]
         fields = {
             short_name(path): [_plotted(setting[path]) for setting in settings]
@@ -391,6 +393,22 @@ def draw(
         returns = [row["final_return"] for row in rows]
         pictures.append(plots.save_response(folder, title, fields, returns))
     return pictures
+
+
+def draw_evolution(plan: Any, folder: Path, table: Any) -> Path:
+    """Draws the returns and the values of all members, and who went on from another."""
+    from ppo_jax import plots
+
+    explored = [name for name, _, _ in plan.pbt.bounds]
+    columns = {"return": "episode_return"} | {k: f"hparams/{k}" for k in explored}
+    members = len(plan.settings) * plan.num_seeds
+    rows = {
+        name: table[column].to_numpy().reshape(members, -1)
+        for name, column in {**columns, "parent": "parent", "x": "env_steps"}.items()
+    }
+    parent, env_steps = rows.pop("parent"), rows.pop("x")[0]
+    title = f"{plan.base.task}, {members} members that evolve"
+    return plots.save_evolution(folder, title, env_steps, rows, parent)
 
 
 def announcement(plan: Any) -> list[str]:
