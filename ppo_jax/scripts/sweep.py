@@ -75,6 +75,9 @@ EXAMPLES = {
     "--population 4 learning_rate=3e-4,1e-3,3e-3,1e-2": (
         "four members in one simulator, 256 environments each"
     ),
+    "uv run sweep.py --population 8 --pbt 'desired_kl=log(1e-3,1e-1)' --samples 8": (
+        "members that copy the best and explore, all in one program"
+    ),
     "uv run sweep.py --resume": "go on with the newest sweep, after whatever happened",
     "uv run sweep.py --export best": "a run of the best, for play.py and train.py",
 }
