@@ -195,7 +195,7 @@ PLAY = [
 ]
 SWEEP = [
     ("--task Cartpol", ["Cartpol", "did you mean 'Cartpole'"]),
-    ("--task Isaac-Cartpole-Direct", ["simulators cannot be swept yet", "JAX-native"]),
+    ("--task Isaac-Cartpole-Direct", ["needs Isaac Lab 3.0", "--extra isaaclab"]),
     ("gama=0.9,0.99", ["gama", "did you mean 'gamma'"]),
     ("--sedes 3", ["sedes", "did you mean 'seeds'"]),
     ("hidden_dims=[8],[9]", ["ambiguous", "actor.hidden_dims or critic"]),
