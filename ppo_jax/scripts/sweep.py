@@ -71,9 +71,8 @@ EXAMPLES = {
         "random search that stops the worse half early, several times"
     ),
     "uv run sweep.py 'actor.hidden_dims=[32,32],[64,64]'": "one program for each shape",
-    "uv run sweep.py --task Isaac-Cartpole-Direct --device cpu --num_envs 1024 "
-    "--population 4 learning_rate=3e-4,1e-3,3e-3,1e-2": (
-        "four members in one simulator, 256 environments each"
+    "uv run sweep.py --task Isaac-Cartpole-Direct --population 4 --seeds 4": (
+        "four members in one simulator, with a quarter of its environments each"
     ),
     "uv run sweep.py --population 8 --pbt 'desired_kl=log(1e-3,1e-1)' --samples 8": (
         "members that copy the best and explore, all in one program"

@@ -59,7 +59,7 @@ def test_a_population_learns_in_one_simulator_and_survives_a_kill(tmp_path):
     assert checkpoint.iterations(run) == [12]
     assert metrics.read_table(run)["iteration"] == list(range(12))
     out, _ = call(tmp_path, "play.py", "--checkpoint", str(run), "--num_envs", "4")
-    assert "return" in out
+    assert "Return over 4 episodes" in out
 
 
 @pytest.mark.parametrize("bridge", ["in_jit", "host"])
