@@ -34,7 +34,7 @@ def wait_for(home, name, process):
 
 
 def test_a_population_learns_in_one_simulator_and_survives_a_kill(tmp_path):
-    """SIGKILL after the first save; each member has every iteration once, and plays."""
+    """SIGKILL after the first save; each member has every iteration once."""
     argv = (*SMALL, *FOUR, *RATES, *PBT, SHORT)
     process = running.start(tmp_path, str(running.ROOT / "sweep.py"), *argv)
     wait_for(tmp_path, "chunks/stage0_program0_chunk0", process)
@@ -58,24 +58,16 @@ def test_a_population_learns_in_one_simulator_and_survives_a_kill(tmp_path):
     (run,) = (tmp_path / cli.LOG_ROOT / "cartpole_direct").iterdir()
     assert checkpoint.iterations(run) == [12]
     assert metrics.read_table(run)["iteration"] == list(range(12))
-    out, _ = call(tmp_path, "play.py", "--checkpoint", str(run), "--num_envs", "4")
-    assert "Return over 4 episodes" in out
 
 
-@pytest.mark.parametrize("bridge", ["in_jit", "host"])
-def test_members_learn_the_same_on_both_drivers(tmp_path, bridge):
-    """Seeds differ; the second driver gives what the first gave, to the last bit."""
-    argv = (*SMALL, "--bridge", bridge, "--population", "2", "--num_envs", "16")
+def test_members_learn_on_the_host_driver_too(tmp_path):
+    """Two seeds; tests/test_bridge.py says that both drivers give the same numbers."""
+    argv = (*SMALL, "--bridge", "host", "--population", "2", "--num_envs", "16")
     call(tmp_path, "sweep.py", *argv, "--seeds", "2", "--max_iterations", "2", SHORT)
     table = table_of(newest(tmp_path))
     first, second = table["loss"].reshape(2, 2)
     assert np.isfinite(table["loss"]).all()
     assert (first != second).all()
-    reference = REFERENCE.setdefault("loss", table["loss"])
-    np.testing.assert_array_equal(table["loss"], reference)
-
-
-REFERENCE = {}  # what the first driver gave
 
 
 def test_a_simulator_is_not_swept_without_a_population(tmp_path):
