@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from isaac_lab import machine
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HERE = Path(__file__).resolve().parent
@@ -103,17 +105,13 @@ def draw(together: dict, alone: dict) -> None:
 def report(
     iterations: int, seconds: float, times: list[float], together: dict, alone: dict
 ) -> str:
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(
-        x.partition(":")[2].strip() for x in info if x.startswith("model name")
-    )
     command = f"sweep.py --population {len(RATES)} --num_envs {NUM_ENVS}"
     lines = [
         f"# {TASK}: a population beside single runs",
         "",
         "Written by `benchmarks/isaac_population.py`. Whole processes, from start "
         f"to end, one after another: {iterations} iterations, {NUM_ENVS // len(RATES)} "
-        f"environments for each learner, on {model}, {os.cpu_count()} cores, no GPU.",
+        f"environments for each learner, on {machine()}, no GPU.",
         "",
         "| | seconds |",
         "|---|---|",

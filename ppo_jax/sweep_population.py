@@ -22,8 +22,8 @@ from ppo_jax.sweep_run import (
     MakeEnv,
     Programs,
     Progress,
+    compiled_for,
     hyperparams_of,
-    population_of,
     report_progress,
     rows_of,
 )
@@ -54,20 +54,16 @@ def run_populations(
     total = sum(chunk.work for chunks in populations for chunk in chunks)
     started, skipped, done = time.monotonic(), 0, 0
     for count, chunks in enumerate(populations, start=1):
-        program, key = programs[chunks[0].program], (chunks[0].program, chunks[0].rows)
+        program = programs[chunks[0].program]
         env, members = make_env(program.config), None
         for chunk in chunks:
             if sweep_folder.is_finished(folder, chunk.name):
                 skipped, done = skipped + chunk.work, done + chunk.work
                 continue
-            if key not in compiled:
-                on_note(f"compiling for {chunk.rows} members side by side ...")
-                functions = population_of(sweep, program, make_env)
-                compiled[key] = population.compile_population(functions, chunk.rows)
+            made = compiled_for(sweep, chunk, program, make_env, compiled, on_note)
             where = f"population {count}/{len(populations)}"
             clock = Clock(started, skipped, done, total)
             report = partial(report_progress, clock, chunk, where, on_progress)
-            made = compiled[key]
             with runner.simulator_errors(env):
                 members = members or _begin(sweep, folder, chunk, made, env)
                 members = _run_chunk(

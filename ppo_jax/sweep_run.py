@@ -143,13 +143,9 @@ def run_sweep(
                     where = f"stage {stage + 1}/{num_stages}  {where}"
                 clock = Clock(started, skipped, done, total)
                 report = partial(report_progress, clock, chunk, where, on_progress)
-                program, key = programs[chunk.program], (chunk.program, chunk.rows)
-                if key not in compiled:
-                    on_note(f"compiling for {chunk.rows} members side by side ...")
-                    functions = population_of(sweep, program, make_env)
-                    made = population.compile_population(functions, chunk.rows)
-                    compiled[key] = made
-                _run_chunk(sweep, folder, chunk, program, compiled[key], report)
+                program = programs[chunk.program]
+                made = compiled_for(sweep, chunk, program, make_env, compiled, on_note)
+                _run_chunk(sweep, folder, chunk, program, made, report)
             done += chunk.work
         if stage + 1 < num_stages:
             for chunk in chunks:
@@ -162,6 +158,23 @@ def run_sweep(
 def _finished(folder: Path, chunks: Sequence[Chunk]) -> list[str]:
     names = [chunk.name for chunk in chunks]
     return [name for name in names if sweep_folder.is_finished(folder, name)]
+
+
+def compiled_for(
+    sweep: Sweep,
+    chunk: Chunk,
+    program: Program,
+    make_env: MakeEnv,
+    compiled: Programs,
+    on_note: Callable[[str], None],
+) -> Compiled:
+    """Returns what runs a chunk; compiles and adds what `compiled` does not hold."""
+    key = chunk.program, chunk.rows
+    if key not in compiled:
+        on_note(f"compiling for {chunk.rows} members side by side ...")
+        functions = population_of(sweep, program, make_env)
+        compiled[key] = population.compile_population(functions, chunk.rows)
+    return compiled[key]
 
 
 class Clock(NamedTuple):
