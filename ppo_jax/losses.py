@@ -1,6 +1,7 @@
 """The losses of PPO, each a formula, and `ppo_loss`, which adds them up."""
 
 import chex
+import jax
 import jax.numpy as jnp
 
 from ppo_jax.types import (
@@ -15,9 +16,9 @@ from ppo_jax.types import (
 
 
 def clipped_surrogate(ratio: Array, advantage: Array, clip_param: Scalar) -> Array:
-    """Returns the policy loss, a mean over samples.
+    """Returns the policy loss of each sample, [...].
 
-        mean( max( -A ratio, -A clip(ratio, 1 - c, 1 + c) ) )
+        max( -A ratio, -A clip(ratio, 1 - c, 1 + c) )
 
     Args:
       ratio: [...] probability of the action, new over old.
@@ -28,15 +29,15 @@ def clipped_surrogate(ratio: Array, advantage: Array, clip_param: Scalar) -> Arr
     """
     chex.assert_equal_shape([ratio, advantage])
     clipped = jnp.clip(ratio, 1.0 - clip_param, 1.0 + clip_param)
-    return jnp.maximum(-advantage * ratio, -advantage * clipped).mean()
+    return jnp.maximum(-advantage * ratio, -advantage * clipped)
 
 
 def clipped_value_loss(
     value: Array, old_value: Array, value_target: Array, clip_param: Scalar
 ) -> Array:
-    """Returns the value loss with a limit on how far one update moves the value.
+    """Returns the value loss of each sample, limited in how far one update moves V.
 
-        Vc = V_old + clip(V - V_old, -c, c);  mean( max( (V - R)^2, (Vc - R)^2 ) )
+        Vc = V_old + clip(V - V_old, -c, c);  max( (V - R)^2, (Vc - R)^2 )
 
     Args:
       value: [...] V with the current parameters.
@@ -49,13 +50,13 @@ def clipped_value_loss(
     chex.assert_equal_shape([value, old_value, value_target])
     clipped = old_value + jnp.clip(value - old_value, -clip_param, clip_param)
     error, clipped_error = value - value_target, clipped - value_target
-    return jnp.maximum(error * error, clipped_error * clipped_error).mean()
+    return jnp.maximum(error * error, clipped_error * clipped_error)
 
 
 def squared_value_loss(value: Array, value_target: Array) -> Array:
-    """Returns mean( (R - V)^2 ), without a factor 1/2."""
+    """Returns (R - V)^2 of each sample, [...], without a factor 1/2."""
     chex.assert_equal_shape([value, value_target])
-    return jnp.square(value_target - value).mean()
+    return jnp.square(value_target - value)
 
 
 def ppo_loss(
@@ -83,26 +84,38 @@ def ppo_loss(
     value = network.value(params, batch.obs)
     ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)
 
-    surrogate = clipped_surrogate(ratio, batch.advantage, hparams.clip_param)
     if use_clipped_value_loss:
         value_loss = clipped_value_loss(
             value, batch.value, batch.value_target, hparams.clip_param
         )
     else:
         value_loss = squared_value_loss(value, batch.value_target)
-    entropy = policy.entropy().mean()
-
-    loss = (
-        surrogate
-        + hparams.value_loss_coef * value_loss
-        - hparams.entropy_coef * entropy
+    watched = jax.lax.stop_gradient(policy)  # by terms that are not of the loss
+    metrics = sample_means(
+        surrogate_loss=clipped_surrogate(ratio, batch.advantage, hparams.clip_param),
+        value_loss=value_loss,
+        entropy=policy.entropy(),
+        kl=batch.distribution.kl_divergence(watched),
+        clip_fraction=jnp.abs(ratio - 1.0) > hparams.clip_param,
+        mean_std=watched.spread().mean(axis=-1),
     )
-    metrics = {
-        "surrogate_loss": surrogate,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "kl": batch.distribution.kl_divergence(policy).mean(),
-        "clip_fraction": (jnp.abs(ratio - 1.0) > hparams.clip_param).mean(),
-        "mean_std": policy.spread().mean(),
-    }
+    loss = (
+        metrics["surrogate_loss"]
+        + hparams.value_loss_coef * metrics["value_loss"]
+        - hparams.entropy_coef * metrics["entropy"]
+    )
     return loss, metrics
+
+
+def sample_means(**terms: Array) -> Metrics:
+    """Returns the mean of each term over its samples.
+
+    All are stacked and then summed at once. XLA would otherwise compute each term
+    inside its own sum: on a CPU one number at a time, which takes ten times as long.
+
+    Args:
+      **terms: [...] each, of equal shape.
+    """
+    chex.assert_equal_shape(list(terms.values()))
+    means = jnp.stack([term.ravel() for term in terms.values()]).mean(axis=1)
+    return dict(zip(terms, means, strict=True))

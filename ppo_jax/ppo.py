@@ -333,9 +333,8 @@ def draw_permutations(config: PPOConfig, num_samples: int, key: Key) -> Array:
             "minibatches or more environments"
         )
     num_orders = config.num_learning_epochs if config.reshuffle_each_epoch else 1
-    keys = jax.random.split(key, num_orders)
-    order = jnp.arange(size * config.num_mini_batches)
-    return jax.vmap(jax.random.permutation, in_axes=(0, None))(keys, order)
+    draws = jax.random.bits(key, (num_orders, size * config.num_mini_batches))
+    return jnp.argsort(draws, axis=-1)
 
 
 def optimize(

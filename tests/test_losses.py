@@ -15,6 +15,7 @@ from ppo_jax import (
     ppo_loss,
     squared_value_loss,
 )
+from ppo_jax.losses import sample_means
 
 
 # c = 0.2: the ratio pays within [0.8, 1.2]. What the clip would improve is not counted.
@@ -34,23 +35,24 @@ def test_clipped_surrogate_matches_hand_arithmetic(
     maybe_jit, ratio, advantage, expected
 ):
     loss = maybe_jit(clipped_surrogate)(jnp.array([ratio]), jnp.array([advantage]), 0.2)
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(loss, [expected], rtol=1e-6)
 
 
-def test_clipped_surrogate_is_a_mean():
-    # (-2.4 + 3.0 - 1.0 - 2.0) / 4
-    loss = clipped_surrogate(
-        jnp.array([1.5, 1.5, 0.5, 1.0]), jnp.array([2.0, -2.0, 2.0, 2.0]), 0.2
-    )
-    np.testing.assert_allclose(loss, -0.6, rtol=1e-5)
+def test_means_are_of_the_samples_of_each_term():
+    beyond = jnp.array([[True, False], [False, False]])
+    means = sample_means(x=jnp.array([[1.0, 2.0], [3.0, 8.0]]), beyond=beyond)
+    assert means == {"x": 3.5, "beyond": 0.25}
+    with pytest.raises(AssertionError):
+        sample_means(x=jnp.zeros(4), column=jnp.zeros((4, 1)))
 
 
 def test_clipped_surrogate_stops_pushing_where_the_clip_holds():
-    """The gradient is -A / B inside or where it gets worse, else 0."""
+    """The slope is -A inside or where it gets worse, else 0."""
     ratio = jnp.array([1.0, 1.5, 0.5, 1.5, 0.5])
     advantage = jnp.array([2.0, 2.0, 2.0, -2.0, -2.0])
-    gradient = jax.grad(clipped_surrogate)(ratio, advantage, 0.2)
-    np.testing.assert_allclose(gradient, [-0.4, 0.0, -0.4, 0.4, 0.0], rtol=1e-6)
+    slope = jax.vmap(jax.grad(clipped_surrogate), (0, 0, None))
+    expected = [-2.0, 0.0, -2.0, 2.0, 0.0]
+    np.testing.assert_allclose(slope(ratio, advantage, 0.2), expected, rtol=1e-6)
 
 
 # c = 0.2, V before the update is 1: Vc is V within [0.8, 1.2]. No factor 1/2.
@@ -68,22 +70,22 @@ def test_clipped_value_loss_matches_hand_arithmetic(maybe_jit, value, target, ex
     loss = maybe_jit(clipped_value_loss)(
         jnp.array([value]), jnp.array([1.0]), jnp.array([target]), 0.2
     )
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(loss, [expected], rtol=1e-5)
 
 
-def test_clipped_value_loss_maximises_per_sample_and_then_averages():
-    # 3.24 takes the clipped error, 9 the unclipped one: (3.24 + 9) / 2
+def test_clipped_value_loss_maximises_per_sample():
+    # 3.24 takes the clipped error, 9 the unclipped one
     loss = clipped_value_loss(
         jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0]), jnp.array([3.0, 3.0]), 0.2
     )
-    np.testing.assert_allclose(loss, 6.12, rtol=1e-5)
+    np.testing.assert_allclose(loss, [3.24, 9.0], rtol=1e-5)
 
 
 def test_value_losses_are_equal_under_a_wide_clip():
     value, old, target = jnp.array([[1.0, 3.0], [0.0, 0.0], [0.0, 1.0]])
-    # (1 + 4) / 2, without a further half
-    np.testing.assert_allclose(squared_value_loss(value, target), 2.5, rtol=1e-6)
-    np.testing.assert_allclose(clipped_value_loss(value, old, target, 10.0), 2.5)
+    # without a half
+    np.testing.assert_allclose(squared_value_loss(value, target), [1.0, 4.0])
+    np.testing.assert_allclose(clipped_value_loss(value, old, target, 10.0), [1.0, 4.0])
 
 
 @pytest.mark.parametrize(
