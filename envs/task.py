@@ -120,9 +120,10 @@ class VectorEnv:
         self, env_state: VectorState, action: Array
     ) -> tuple[VectorState, TimeStep]:
         """Steps all; resets those that are done."""
-        key, step_key, obs_key, reset_key, first_key = jax.random.split(
-            env_state.key, 5
-        )
+        # One draw for what every task needs: a small program waits for its drawing.
+        keys = jax.random.split(env_state.key, 2 + self.num_envs)
+        key, noise_key, reset_keys = keys[0], keys[1], keys[2:]
+        step_key, obs_key, first_key = jax.random.split(noise_key, 3)
         if self.clip_actions is not None:
             action = jnp.clip(action, -self.clip_actions, self.clip_actions)
         common_step = env_state.common_step + 1
@@ -136,7 +137,7 @@ class VectorEnv:
         done = terminated | truncated
 
         def restart() -> tuple[Any, Obs]:
-            first_state = jax.vmap(self.task.reset)(self._split(reset_key))
+            first_state = jax.vmap(self.task.reset)(reset_keys)
             first_obs = jax.vmap(self.task.observe)(first_state, self._split(first_key))
             return _where(done, (first_state, first_obs), (state, final_obs))
 

@@ -334,7 +334,7 @@ def draw_permutations(config: PPOConfig, num_samples: int, key: Key) -> Array:
         )
     num_orders = config.num_learning_epochs if config.reshuffle_each_epoch else 1
     draws = jax.random.bits(key, (num_orders, size * config.num_mini_batches))
-    return jnp.argsort(draws, axis=-1)
+    return jnp.argsort(draws, axis=-1, stable=False)
 
 
 def optimize(
