@@ -1,7 +1,6 @@
 """The losses of PPO, each a formula, and `ppo_loss`, which adds them up."""
 
 import chex
-import jax
 import jax.numpy as jnp
 
 from ppo_jax.types import (
@@ -78,7 +77,8 @@ def ppo_loss(
 
     Returns:
       The scalar loss, and the means over the minibatch that are worth a curve; "kl"
-      is KL(old || new), which the adaptive learning rate reads.
+      is KL(old || new), which the adaptive learning rate reads. It has a gradient:
+      your own loss may add it.
     """
     policy = network.policy(params, batch.obs)
     value = network.value(params, batch.obs)
@@ -90,21 +90,23 @@ def ppo_loss(
         )
     else:
         value_loss = squared_value_loss(value, batch.value_target)
-    watched = jax.lax.stop_gradient(policy)  # by terms that are not of the loss
-    metrics = sample_means(
+    terms = sample_means(
         surrogate_loss=clipped_surrogate(ratio, batch.advantage, hparams.clip_param),
         value_loss=value_loss,
         entropy=policy.entropy(),
-        kl=batch.distribution.kl_divergence(watched),
+    )
+    # Apart, so that a loss that does not add them need not differentiate them.
+    watched = sample_means(
+        kl=batch.distribution.kl_divergence(policy),
         clip_fraction=jnp.abs(ratio - 1.0) > hparams.clip_param,
-        mean_std=watched.spread().mean(axis=-1),
+        mean_std=policy.spread().mean(axis=-1),
     )
     loss = (
-        metrics["surrogate_loss"]
-        + hparams.value_loss_coef * metrics["value_loss"]
-        - hparams.entropy_coef * metrics["entropy"]
+        terms["surrogate_loss"]
+        + hparams.value_loss_coef * terms["value_loss"]
+        - hparams.entropy_coef * terms["entropy"]
     )
-    return loss, metrics
+    return loss, terms | watched
 
 
 def sample_means(**terms: Array) -> Metrics:

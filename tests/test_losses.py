@@ -182,6 +182,18 @@ def test_kl_is_of_the_old_from_the_new():
         np.testing.assert_allclose(metrics["kl"], expected, rtol=1e-5)
 
 
+def test_a_loss_of_ones_own_may_add_the_kl():
+    """The gradient of (ln s + 1 / (2 s^2) - 1/2) by ln s is 1 - 1 / s^2, for each A."""
+    batch = batch_of(params())
+
+    def penalty(log_std):
+        new = params(log_std=log_std)
+        return ppo_loss(new, network(), batch, Hyperparams())[1]["kl"]
+
+    gradient = jax.jit(jax.grad(penalty))(np.float32(np.log(2.0)))
+    np.testing.assert_allclose(gradient, 2 * (1 - 1 / 4), rtol=1e-5)
+
+
 @pytest.mark.parametrize("use_clipped_value_loss", [True, False])
 def test_the_loss_adds_its_terms(use_clipped_value_loss):
     """Entropy is rewarded: two dimensions of std 1 have 1 + ln(2 pi) nats."""
