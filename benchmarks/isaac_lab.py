@@ -22,6 +22,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import page
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads starve each other here
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -57,8 +59,9 @@ def main() -> None:
             for result in measure_all(LIBRARIES, num_envs, args.iterations):
                 results.append({"round": number, **result})
                 print(json.dumps(results[-1]), flush=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), "runs": results}, indent=1))
-    REPORT.write_text(report(results))
+    machine = page.named(page.machine())
+    RESULTS.write_text(json.dumps({"machine": machine, "runs": results}, indent=1))
+    REPORT.write_text(report(results, machine))
     print(f"wrote {RESULTS} and {REPORT}")
 
 
@@ -223,22 +226,14 @@ def time_calls(isaac, calls: list[Call]) -> None:
     isaac.step = timed
 
 
-def machine() -> str:
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(
-        x.partition(":")[2].strip() for x in info if x.startswith("model name")
-    )
-    return f"{model}, {os.cpu_count()} cores"
-
-
-def report(results: list[dict]) -> str:
+def report(results: list[dict], machine: str) -> str:
     rounds = 1 + max(result["round"] for result in results)
     lines = [
         f"# {TASK}: speed",
         "",
         "Written by `benchmarks/isaac_lab.py`, which says at its head how it measures. "
         "Each library runs its own loop on the real simulator, one iteration each in "
-        f"turn, on one machine: {machine()}, no GPU.",
+        f"turn, on one machine: {machine}, no GPU.",
         "",
         f"Rounds: {rounds}; numbers are medians, and a ratio is the median of the "
         "rounds' ratios. Above 1, ppo_jax inside the jit is ahead.",

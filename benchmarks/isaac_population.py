@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from isaac_lab import machine
+import page
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -111,7 +111,7 @@ def report(
         "",
         "Written by `benchmarks/isaac_population.py`. Whole processes, from start "
         f"to end, one after another: {iterations} iterations, {NUM_ENVS // len(RATES)} "
-        f"environments for each learner, on {machine()}, no GPU.",
+        f"environments for each learner, on {page.named(page.machine())}, no GPU.",
         "",
         "| | seconds |",
         "|---|---|",

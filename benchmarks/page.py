@@ -39,6 +39,7 @@ def write() -> None:
 
 
 def machine() -> dict:
+    """Returns what a benchmark notes of the machine that it runs on."""
     info = Path("/proc/cpuinfo")
     models = [
         line.partition(":")[2].strip()
@@ -52,12 +53,14 @@ def machine() -> dict:
     }
 
 
+def named(machine: dict) -> str:
+    """Returns a machine's processor and cores, for a sentence."""
+    return f"{machine['processor']}, {machine['cores']} cores"
+
+
 def where(results: dict) -> str:
     of = results["machine"]
-    return (
-        f"Machine: {of['processor']}, {of['cores']} cores, {of['system']}, no GPU. "
-        f"Rounds: {results['rounds']}."
-    )
+    return f"Machine: {named(of)}, {of['system']}, no GPU. Rounds: {results['rounds']}."
 
 
 def run_lines(results: dict) -> list[str]:

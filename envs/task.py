@@ -120,7 +120,7 @@ class VectorEnv:
         self, env_state: VectorState, action: Array
     ) -> tuple[VectorState, TimeStep]:
         """Steps all; resets those that are done."""
-        # One draw for what every task needs: a small program waits for its drawing.
+        # One draw for what every task needs: small programs spend most time on draws.
         keys = jax.random.split(env_state.key, 2 + self.num_envs)
         key, noise_key, reset_keys = keys[0], keys[1], keys[2:]
         step_key, obs_key, first_key = jax.random.split(noise_key, 3)
