@@ -315,8 +315,7 @@ def _fill_buffers(
     import torch
 
     try:
-        device = torch.device(env.torch_env.device)
-        with torch.no_grad(), _ordered_streams(context, device):
+        with torch.no_grad(), _ordered_streams(context, env.torch_env.device):
             if env_state is not None:
                 _require_last_state(env, torch.from_dlpack(env_state))
             tensors = _operate(env, operation, *map(torch.from_dlpack, inputs))

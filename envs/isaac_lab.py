@@ -17,6 +17,7 @@ from ppo_jax.options import nearest
 from ppo_jax.types import ActionSpace, Continuous, Discrete, TimeStep
 
 NUM_WARM_UP_STEPS = 2  # Warp compiles and captures in them, outside of any program
+MAX_LOG_ENTRIES = 1000  # kept on the device before they are added up
 
 
 def make_isaac_env(
@@ -186,9 +187,12 @@ class IsaacLabEnv:
         require_final_obs: bool = False,
     ) -> None:
         """Takes a few steps, in which Warp compiles, and leaves no trace of them."""
+        import torch
+
         self.isaac = isaac
         self.single = _as_single_agent(task, isaac)
         self.clip_actions = clip_actions
+        self.device = torch.device(isaac.device)  # of every tensor
         self.resources = ExitStack()
         self._space = self.single.single_observation_space
         self._action_space = _action_space(task, self.single.single_action_space)
@@ -220,13 +224,6 @@ class IsaacLabEnv:
     def step_dt(self) -> float:
         """Duration of one step, in s."""
         return float(self.isaac.step_dt)
-
-    @property
-    def device(self) -> Any:
-        """The torch.device of every tensor."""
-        import torch
-
-        return torch.device(self.isaac.device)
 
     @property
     def has_final_obs(self) -> bool:
@@ -351,10 +348,11 @@ class EpisodeLog:
         """Starts empty; `log` is what is there already and is not counted."""
         self._log = log
         self._values: dict[str, Any] = dict(log or {})
-        self._sums: dict[tuple[str, ...], Any] = {}  # {tags: tensor [2, tags]}
+        self._entries: list[tuple[list[str], Tensor, Tensor]] = []  # tags, values, ends
+        self._totals: dict[str, list[float]] = {}  # {tag: [weighted sum, weight]}
 
     def add(self, log: Mapping[str, Any] | None, done: Tensor) -> None:
-        """Counts what is new after a step; waits for no GPU."""
+        """Notes what is new after a step; copies it, and waits for no GPU."""
         import torch
 
         is_new = log is not self._log
@@ -367,27 +365,40 @@ class EpisodeLog:
         self._log, self._values = log, log_now
         if not new:
             return
-        values = torch.stack(
-            [
-                torch.as_tensor(x, dtype=torch.float32, device=done.device).mean()
-                for x in new.values()
-            ]
-        )
-        weight = done.sum().clamp(min=1).to(torch.float32)
-        tags = tuple(new)
-        weighted = torch.stack([values * weight, weight.expand_as(values)])
-        self._sums[tags] = self._sums.get(tags, 0.0) + weighted
+        values = torch.stack([_scalar(x, done.device) for x in new.values()])
+        self._entries.append((list(new), values, done.sum()))
+        if len(self._entries) == MAX_LOG_ENTRIES:
+            self._add_up()
 
     def drain(self) -> dict[str, float]:
         """Returns {tag: mean} since the last call, and forgets it."""
-        totals: dict[str, list[float]] = {}
-        for tags, sums in self._sums.items():
-            for tag, total, weight in zip(tags, *sums.tolist(), strict=True):
-                so_far = totals.setdefault(tag, [0.0, 0.0])
-                so_far[0] += total
-                so_far[1] += weight
-        self._sums = {}
+        self._add_up()
+        totals, self._totals = self._totals, {}
         return {tag: total / weight for tag, (total, weight) in totals.items()}
+
+    def _add_up(self) -> None:
+        """Adds the entries to the totals; copies them from the device all at once."""
+        import torch
+
+        if not self._entries:
+            return
+        tags, values, ends = zip(*self._entries, strict=True)
+        self._entries = []
+        numbers = iter(torch.cat(values).tolist())
+        for names, num_ended in zip(tags, torch.stack(ends).tolist(), strict=True):
+            weight = max(num_ended, 1)
+            for tag in names:
+                so_far = self._totals.setdefault(tag, [0.0, 0.0])
+                so_far[0] += weight * next(numbers)
+                so_far[1] += weight
+
+
+def _scalar(value: Any, device: Any) -> Tensor:
+    """Returns a logged number, or the mean of logged numbers, as [] float32."""
+    import torch
+
+    tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
+    return tensor.mean() if tensor.ndim else tensor
 
 
 def _launch(task: str, env_cfg: Any, launcher_args: Any, resources: ExitStack) -> Any:

@@ -214,7 +214,9 @@ def test_log_counts_every_reset_once(make, task):
 # Steps: 3 episodes end with a = 1, none ends, 1 ends with a = 5.
 # a = (3 * 1 + 1 * 5) / 4 = 2;  b = 7 is a float and appears late;
 # c is written in every step: (3 * 1 + 1 * 2 + 1 * 3) / 5 = 1.6.
-def test_log_matches_hand_arithmetic():
+@pytest.mark.parametrize("most_entries", [2, 1000])
+def test_log_matches_hand_arithmetic(monkeypatch, most_entries):
+    monkeypatch.setattr("envs.isaac_lab.MAX_LOG_ENTRIES", most_entries)
     log = {"stale": torch.tensor(9.0)}
     episodes = EpisodeLog(log)
     none, one, three = (torch.tensor([i < k for i in range(4)]) for k in (0, 1, 3))
