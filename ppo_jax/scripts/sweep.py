@@ -1,10 +1,7 @@
 """Trains many members at once: `uv run sweep.py --seeds 16 gamma=0.97,0.99`."""
 
-import json
-import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,11 @@ from ppo_jax import cli
 from ppo_jax.cli import Arguments, Flag, field_flag
 from ppo_jax.config import Config, override, parse_literal, short_name
 from ppo_jax.pbt import PBTConfig
+from ppo_jax.scripts import sweep_export, sweep_report
 from ppo_jax.scripts.tasks import (
     checked_task,
     default_config,
     open_members,
-    open_trainer,
     parse,
 )
 from ppo_jax.types import Simulator
@@ -91,7 +88,6 @@ NOT_AXES = {
 # What only a run of its own has.
 OF_RUNS = ("run_name", "experiment_name", "logger", "save_interval", "keep_checkpoints")
 SWEEPS = cli.LOG_ROOT / "sweeps"
-MAX_ROWS = 20  # of the table that is printed
 
 
 def main() -> int:
@@ -197,10 +193,10 @@ def start(arguments: Arguments) -> int:
     plan, limit = make_plan(arguments), _number(arguments, "chunk_size", 0)
     name = str(arguments.flags.get("name", cli.experiment_of(plan.base)))
     _check_name(plan.base, name)
-    say(*announcement(plan), "compiling ...")
+    say(*sweep_report.announcement(plan), "compiling ...")
     with open_members(plan.base, plan.population) as make_env:
         plan, compiled = sweep_run.compile_programs(plan, make_env, limit)
-        say(*chunk_lines(plan, compiled))
+        say(*sweep_report.chunk_lines(plan, compiled))
         folder = Path(processes.agree(lambda: str(_new_sweep(plan, name))))
         processes.wait_for(folder / sweep_folder.MANIFEST)
         env = make_env(plan.base)
@@ -238,7 +234,7 @@ def resume(arguments: Arguments) -> int:
     plan = sweep.from_dict(manifest["sweep"])
     if plan.population and processes.count() > 1:
         raise ValueError(f"{ONE_PROCESS}: resume {folder} in one")
-    say(*announcement(plan), f"Resuming {folder}.")
+    say(*sweep_report.announcement(plan), f"Resuming {folder}.")
     with open_members(plan.base, plan.population) as make_env:
         return run(plan, folder, make_env, {})
 
@@ -251,10 +247,11 @@ def export(arguments: Arguments) -> int:
     folder = find_sweep(arguments)
     plan = sweep.from_dict(sweep_folder.load_manifest(folder)["sweep"])
     ended = sweep_results.finals(sweep_folder.read_rows(folder))
-    final = choose(str(arguments.flags["export"]), ended, folder)
-    path = export_member(plan, folder, final)
+    final = sweep_export.choose(str(arguments.flags["export"]), ended, folder)
+    path = sweep_export.export_member(plan, folder, final)
     quoted = shlex.quote(str(path))
-    print(f"Member {final.member}: {_label(plan, final.setting)} seed={final.seed}")
+    setting = sweep_report.label(plan, final.setting)
+    print(f"Member {final.member}: {setting} seed={final.seed}")
     print(f"  run             {path}")
     print(f"  watch it        uv run play.py --checkpoint {quoted} --video member.mp4")
     more = 2 * final.iterations
@@ -338,248 +335,8 @@ def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:
         cli.complain(f"stopped; finished chunks are kept, go on with: {again}")
         return 130
     if first:
-        report(plan, folder)
+        sweep_report.report(plan, folder)
     return 0
-
-
-def report(plan: Any, folder: Path) -> None:
-    """Writes tables and pictures, prints the summary and where to look."""
-    from ppo_jax import sweep, sweep_folder, sweep_results
-
-    table = sweep_folder.read_rows(folder)
-    path = sweep_folder.save_table(folder, table)
-    ended = sweep_results.finals(table)
-    planned = [
-        sweep.config_of(plan, s).max_iterations for s in range(len(plan.settings))
-    ]
-    rows = sweep_results.summarize(ended, plan.settings, planned)
-    summary = sweep_folder.save_summary(folder, rows)
-    pictures = draw(plan, folder, table, rows)
-    print_summary(plan, rows)
-    failed = [final for final in ended if final.failed_at is not None]
-    for final in failed[:MAX_ROWS]:
-        print(
-            f"Member {final.member} ({_label(plan, final.setting)} seed={final.seed}) "
-            f"became NaN or infinite in iteration {int(final.failed_at or 0) + 1}."
-        )
-    if len(failed) > MAX_ROWS:
-        print(f"So did {len(failed) - MAX_ROWS} more: see finite in the table.")
-    print(f"\n  table           {path}")
-    print(f"  summary         {summary}")
-    for picture in pictures:
-        print(f"  picture         {picture}")
-    where = shlex.quote(str(folder))
-    print(f"  play the best   uv run sweep.py --export best --sweep {where}")
-
-
-def draw(
-    plan: Any, folder: Path, table: Any, rows: Sequence[Mapping[str, Any]]
-) -> list[Path]:
-    """Draws learning curves and the response to what is swept, or its evolution."""
-    from ppo_jax import plots, sweep_results
-
-    title = f"{plan.base.task}, {len(rows)} settings x {plan.num_seeds} seeds"
-    best_first = [row["setting"] for row in rows]
-    of_setting = sweep_results.curves(table)
-    curves = [(_label(plan, s) or "all seeds", *of_setting[s]) for s in best_first]
-    goal = plan.base.solved_return
-    pictures = [plots.save_sweep_curves(folder, title, curves, goal)]
-    if plan.pbt:
-        pictures.append(draw_evolution(plan, folder, table))
-    elif plan.swept:
-        settings = [plan.settings[s] for s in best_first]
-        fields = {
-            short_name(path): [_plotted(setting[path]) for setting in settings]
-            for path in plan.swept
-        }
-        returns = [row["final_return"] for row in rows]
-        pictures.append(plots.save_response(folder, title, fields, returns))
-    return pictures
-
-
-def draw_evolution(plan: Any, folder: Path, table: Any) -> Path:
-    """Draws the returns and the values of all members, and who went on from another."""
-    from ppo_jax import plots
-
-    explored = [name for name, _, _ in plan.pbt.bounds]
-    columns = {"return": "episode_return"} | {k: f"hparams/{k}" for k in explored}
-    members = len(plan.settings) * plan.num_seeds
-    rows = {
-        name: table[column].to_numpy().reshape(members, -1)
-        for name, column in {**columns, "parent": "parent", "x": "env_steps"}.items()
-    }
-    parent, env_steps = rows.pop("parent"), rows.pop("x")[0]
-    title = f"{plan.base.task}, {members} members that evolve"
-    return plots.save_evolution(folder, title, env_steps, rows, parent)
-
-
-def announcement(plan: Any) -> list[str]:
-    """Says in a few lines what is planned."""
-    from ppo_jax import sweep
-
-    base, settings = plan.base, len(plan.settings)
-    programs = sweep.programs_of(plan)
-    seeds = f"{base.seed}"
-    if plan.num_seeds > 1:
-        seeds = f"{base.seed} to {base.seed + plan.num_seeds - 1}"
-    lines = [
-        f"{base.task}: {settings * plan.num_seeds} members = {settings} settings x "
-        f"{plan.num_seeds} seeds ({seeds})",
-        f"  each {base.num_envs} environments x {base.num_steps_per_env} steps, "
-        f"{base.max_iterations} iterations, where not swept",
-        f"  {len(programs)} program{'s' * (len(programs) > 1)} to compile; swept: "
-        f"{', '.join(map(short_name, plan.swept)) or 'nothing but the seed'}",
-    ]
-    if plan.population:
-        lines.append(
-            f"  populations of {plan.population}, {plan.population * base.num_envs} "
-            f"environments together, saved every {base.save_interval} iterations"
-        )
-    if plan.pbt:
-        lines.append(f"  {evolution_line(plan)}")
-    if plan.stop_bad:
-        ends = ", ".join(map(str, sweep.stage_ends(plan, base)[:-1]))
-        lines.append(f"  the worst {plan.stop_bad:.0%} are stopped after {ends}")
-    return lines
-
-
-def evolution_line(plan: Any) -> str:
-    """Says how a population evolves."""
-    explored = ", ".join(
-        f"{name} in [{low:g}, {high:g}]" for name, low, high in plan.pbt.bounds
-    )
-    return (
-        f"every {plan.pbt.perturbation_interval} iterations the worst "
-        f"{plan.pbt.quantile_fraction:.0%} continue the best"
-        + (f" and explore {explored}" if explored else "")
-    )
-
-
-def chunk_lines(plan: Any, compiled: Any) -> list[str]:
-    """Says how the members are cut into chunks, and what memory a chunk takes."""
-    from ppo_jax import population, processes, sweep
-
-    total = processes.count()
-    of_processes = f" of {total} processes" if total > 1 else ""
-    programs, lines = sweep.programs_of(plan), []
-    chunks = sweep.chunks_of(plan, programs, 0, range(len(plan.settings)))
-    for (number, rows), made in compiled.items():
-        count = sum(chunk.program == number for chunk in chunks)
-        devices = made.sharding.mesh.size
-        free = population.free_bytes(made.sharding.mesh)
-        lines.append(
-            f"  program {number + 1}: {count} chunk{'s' * (count > 1)} of {rows} "
-            f"members on {devices} device{'s' * (devices > 1)}{of_processes}, "
-            f"{population.gigabytes(made.num_bytes)} each of "
-            f"{population.gigabytes(free)} that may be used"
-        )
-    return lines
-
-
-def print_summary(plan: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints the best settings as a table."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    names = [short_name(path) for path in plan.swept]
-    for name in ("rank", "setting", *names, "done", "return", "IQM", "low", "high"):
-        table.add_column(name, justify="right", overflow="fold")
-    for row in rows[:MAX_ROWS]:
-        failed = f" ({row['failed']} failed)" if row["failed"] else ""
-        table.add_row(
-            str(row["rank"]),
-            str(row["setting"]),
-            *(_short(row[path]) for path in plan.swept),
-            str(row["iterations"]),
-            _short(row["final_return"]) + failed,
-            *(_short(row[name]) for name in ("iqm", "iqm_low", "iqm_high")),
-        )
-    Console(highlight=False).print(table)
-    if len(rows) > MAX_ROWS:
-        print(f"  and {len(rows) - MAX_ROWS} more in the summary")
-    print(
-        "  low and high: 95 % interval of the interquartile mean (IQM) over the seeds"
-    )
-
-
-def choose(member: str, ended: Sequence[Any], folder: Path) -> Any:
-    """Returns how the member that is meant ended.
-
-    Raises:
-      ValueError: there is no such member, or it failed.
-    """
-    if member == "best":
-        going = [f for f in ended if f.failed_at is None]
-        longest = max((f.iterations for f in going), default=0)
-        known = [f for f in going if f.iterations == longest]
-        known = [f for f in known if not math.isnan(f.final_return)]
-        if not known:
-            raise ValueError(f"{folder} has no member that finished an episode yet")
-        return max(known, key=lambda final: final.final_return)
-    by_number = {str(final.member): final for final in ended}
-    if member not in by_number:
-        raise ValueError(
-            f"--export {member}: give best or the number of a member, 0 to "
-            f"{max(final.member for final in ended)}, that {folder} has finished"
-        )
-    final = by_number[member]
-    if final.failed_at is not None:
-        raise ValueError(
-            f"--export {member}: it became NaN or infinite in iteration "
-            f"{final.failed_at + 1}, and there is nothing to go on from"
-        )
-    return final
-
-
-def export_member(plan: Any, folder: Path, final: Any) -> Path:
-    """Writes a member as the folder of an ordinary run; returns it."""
-    import jax
-
-    from ppo_jax import checkpoint, metrics, runner, sweep, sweep_folder
-
-    config = sweep.config_of(plan, final.setting, final.seed)
-    config = override(config, {"run_name": f"member_{final.member}"})
-    rows = member_rows(plan, sweep_folder.read_rows(folder), final.member)
-    if plan.pbt:  # with the values that the member has come to
-        evolved = [f"hparams/{name}" for name, _, _ in plan.pbt.bounds]
-        config = override(
-            config, {f"algorithm.{k.partition('/')[2]}": rows[-1][k] for k in evolved}
-        )
-    with open_trainer(config) as trainer:
-        template = runner.saved_part(trainer, runner.abstract_run(trainer))
-    runs = sweep_folder.load_runs(folder, None, [final.member], template)
-    seconds = sweep_folder.seconds_of(folder, final.member)
-    path = cli.new_run_folder(config)
-    writer = metrics.open_writer(path, config.logger)
-    for iteration, scalars in enumerate(rows):
-        share = (iteration + 1) / len(rows)  # a chunk's clock is that of all in it
-        writer.write(iteration, scalars, seconds * share)
-    writer.close()
-    samples = config.num_envs * config.num_steps_per_env
-    episode_return = rows[-1]["episode_return"]
-    meta = {
-        "iteration": final.iterations,
-        "env_steps": final.iterations * samples,
-        "seconds": seconds,
-        "episode_return": None if math.isnan(episode_return) else episode_return,
-    }
-    run = jax.tree.map(lambda x: jax.numpy.asarray(x[0]), runs)
-    checkpoint.save(path, run, meta, config.keep_checkpoints)
-    return path
-
-
-def member_rows(plan: Any, table: Any, member: int) -> list[dict[str, float]]:
-    """Returns the metrics of a member, iteration by iteration."""
-    import pyarrow.compute as pc
-
-    about = {"member", "setting", "seed", "iteration", "env_steps", "finite"}
-    names = [name for name in table.column_names if name not in about | {*plan.swept}]
-    rows = table.filter(pc.field("member") == member).select(names).to_pylist()
-    return [
-        {name: float(x) for name, x in row.items() if x is not None} for row in rows
-    ]
 
 
 def _task(arguments: Arguments, population: int) -> str:
@@ -642,21 +399,3 @@ def _stop_fraction(arguments: Arguments) -> float:
     if "stop_bad" in arguments.flags and not inside:
         raise ValueError(f"--stop_bad {text}: give a number between 0 and 1")
     return float(value)
-
-
-def _label(plan: Any, setting: int) -> str:
-    values = plan.settings[setting]
-    return " ".join(f"{short_name(k)}={_short(v)}" for k, v in values.items())
-
-
-def _short(value: Any) -> str:
-    """Returns a value as it is shown."""
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _plotted(value: Any) -> Any:
-    """Returns a number as it is, everything else as text."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number else _short(value)
