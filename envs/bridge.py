@@ -27,14 +27,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
-from envs.dlpack import (
-    DTYPES,
-    Tensor,
-    require_same_device,
-    spec_of,
-    to_jax,
-    to_torch,
-)
+from envs.dlpack import Tensor, require_same_device, spec_of, to_jax, to_torch
 from ppo_jax.types import ActionSpace, Array, Key, Obs, TimeStep
 
 DRIVERS = ("in_jit", "host")
@@ -109,7 +102,7 @@ class _Result(NamedTuple):
     treedef: Any
     names: list[str]  # of the leaves, as are the following
     shapes: list[tuple[int, ...]]
-    dtypes: list[str]  # of JAX
+    dtypes: list[Any]  # of torch
 
 
 @dataclass
@@ -272,6 +265,8 @@ def _set_episode_length(env: BridgedEnv, length: Tensor) -> Any:
 
 
 def _result(specs: Any, prefix: str = "") -> _Result:
+    import torch
+
     paths, treedef = jax.tree_util.tree_flatten_with_path(specs)
     leaves = [spec for _, spec in paths]
     return _Result(
@@ -279,7 +274,7 @@ def _result(specs: Any, prefix: str = "") -> _Result:
         treedef,
         names=[prefix + _name(path) for path, _ in paths],
         shapes=[spec.shape for spec in leaves],
-        dtypes=[spec.dtype.name for spec in leaves],
+        dtypes=[getattr(torch, spec.dtype.name) for spec in leaves],
     )
 
 
@@ -408,11 +403,12 @@ def _checked(result: _Result, tree: Any) -> list[Any]:
             f"the simulator returned {', '.join(found)}; at first it was "
             f"{', '.join(result.names)}"
         )
-    expected = zip(result.names, tensors, result.shapes, result.dtypes, strict=True)
-    for name, tensor, shape, dtype in expected:
-        if DTYPES.get(str(getattr(tensor, "dtype", None))) != dtype:
+    rows = zip(result.names, tensors, result.shapes, result.dtypes, strict=True)
+    for name, tensor, shape, dtype in rows:
+        if getattr(tensor, "dtype", None) != dtype:
             found = spec_of(name, tensor).dtype
-            raise TypeError(f"{name} is {found}, but {dtype} was expected")
+            expected = str(dtype).removeprefix("torch.")
+            raise TypeError(f"{name} is {found}, but {expected} was expected")
         if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {shape}")
     return tensors

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ppo_jax import checkpoint, evaluation, metrics
@@ -82,7 +83,7 @@ def make_trainer(config: Config, env: Env) -> Trainer:
     """Returns the algorithm for a configuration and its environments."""
     network, ppo_config, hparams = parts_of(config, env.action_space)
     ppo = make_ppo(network, ppo_config)
-    hparams = jax.tree.map(np.float32, hparams)
+    hparams = jax.tree.map(jnp.float32, hparams)
     traced = env.traceable() if isinstance(env, Simulator) else env
     init = partial(
         init_run,
