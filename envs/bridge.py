@@ -329,7 +329,7 @@ def _ordered_streams(context: Any, device: Any) -> Iterator[None]:
 
     The simulator stays on its own stream: Warp and PhysX are ordered with that one.
     """
-    if device.type != "cuda":
+    if not str(device).startswith("cuda"):
         yield
         return
     import torch
