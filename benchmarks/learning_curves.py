@@ -7,8 +7,6 @@ one picture of each policy at work. Runs as long as the table in docs/tasks.md s
 """
 
 import json
-import os
-import platform
 import sys
 import time
 from functools import partial
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import page
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -72,7 +71,7 @@ def learn(task: str) -> tuple[dict, np.ndarray]:
     result = {
         "task": task,
         "changes": CHANGES[task],
-        "machine": f"{os.cpu_count()} {platform.machine()} cores",
+        "machine": page.named(page.machine()),
         "jax": jax.__version__,
         "steps_per_iteration": config.num_envs * config.num_steps_per_env,
         "goal": config.solved_return,

@@ -27,7 +27,14 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
-from envs.dlpack import Tensor, require_same_device, spec_of, to_jax, to_torch
+from envs.dlpack import (
+    DTYPES,
+    Tensor,
+    require_same_device,
+    spec_of,
+    to_jax,
+    to_torch,
+)
 from ppo_jax.types import ActionSpace, Array, Key, Obs, TimeStep
 
 DRIVERS = ("in_jit", "host")
@@ -407,7 +414,7 @@ def _checked(result: _Result, tree: Any) -> list[Any]:
     for name, tensor, shape, dtype in rows:
         if getattr(tensor, "dtype", None) != dtype:
             found = spec_of(name, tensor).dtype
-            expected = str(dtype).removeprefix("torch.")
+            expected = DTYPES[str(dtype)]
             raise TypeError(f"{name} is {found}, but {expected} was expected")
         if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {shape}")

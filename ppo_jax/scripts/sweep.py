@@ -11,12 +11,7 @@ from ppo_jax.cli import Arguments, Flag, field_flag
 from ppo_jax.config import Config, override, parse_literal, short_name
 from ppo_jax.pbt import PBTConfig
 from ppo_jax.scripts import sweep_export, sweep_report
-from ppo_jax.scripts.tasks import (
-    checked_task,
-    default_config,
-    open_members,
-    parse,
-)
+from ppo_jax.scripts.tasks import checked_task, default_config, open_members, parse
 from ppo_jax.types import Simulator
 
 FLAGS = [
