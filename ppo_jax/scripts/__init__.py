@@ -1,1 +1,0 @@
-"""The command-line scripts; they alone may import everything."""
