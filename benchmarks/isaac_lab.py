@@ -136,9 +136,9 @@ def measure(library: str, num_envs: int, iterations: int) -> dict:
 def train_ppo_jax(
     driver: str, num_envs: int, iterations: int, calls: list[Call]
 ) -> None:
-    from ppo_jax import runner
-    from ppo_jax.config import override
-    from ppo_jax.scripts.tasks import default_config, open_trainer
+    from ppo_jax.cli.tasks import default_config, open_trainer
+    from ppo_jax.runs import runner
+    from ppo_jax.runs.config import override
 
     changes = {
         "num_envs": num_envs,

@@ -23,8 +23,8 @@ from configs import config_for
 from envs import make
 from envs.drawing import picture
 from ppo_jax import actor_critic, make_ppo, train
-from ppo_jax.config import hyperparams, override
-from ppo_jax.evaluation import evaluate, record
+from ppo_jax.loops.evaluation import evaluate, record
+from ppo_jax.runs.config import hyperparams, override
 
 IMAGES = ROOT / "docs" / "images"
 SEEDS = (42, 1, 2)

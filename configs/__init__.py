@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from ppo_jax.config import Config
+from ppo_jax.runs.config import Config
 
 # task: module that holds its CONFIG
 CONFIGS = {

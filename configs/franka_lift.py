@@ -4,8 +4,8 @@ One thing is added: the task sees actions clipped to +- 5. It observes its last 
 and unclipped the two can push each other up without bound.
 """
 
-from ppo_jax.config import AlgorithmConfig, Config
-from ppo_jax.networks import DistributionConfig, ModelConfig
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.runs.config import AlgorithmConfig, Config
 
 CONFIG = Config(
     task="Franka-Lift",

@@ -1,7 +1,7 @@
 """Franka-Reach: position only, small and short-sighted: a CPU learns it in seconds."""
 
-from ppo_jax.config import AlgorithmConfig, Config
-from ppo_jax.networks import DistributionConfig, ModelConfig
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.runs.config import AlgorithmConfig, Config
 
 CONFIG = Config(
     task="Franka-Reach",

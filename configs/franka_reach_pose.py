@@ -1,7 +1,7 @@
 """Franka-Reach-Pose: the agent of Isaac-Reach-Franka, as it ships in Isaac Lab 3.0."""
 
-from ppo_jax.config import AlgorithmConfig, Config
-from ppo_jax.networks import DistributionConfig, ModelConfig
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.runs.config import AlgorithmConfig, Config
 
 CONFIG = Config(
     task="Franka-Reach-Pose",

@@ -18,7 +18,7 @@ from latex2mathml.converter import convert
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
-from ppo_jax.config import AlgorithmConfig
+from ppo_jax.runs.config import AlgorithmConfig
 from ppo_jax.types import Hyperparams
 
 BEFORE_NAPOLEON = 400  # of Sphinx's event priorities; napoleon has 500
@@ -36,7 +36,7 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 class LinkCode(SphinxTransform):
-    """Leads [`gae`](../ppo_jax/advantages.py) to the reference of `gae`.
+    """Leads [`gae`](../ppo_jax/learning/advantages.py) to the reference of `gae`.
 
     On a code host the same link opens the file. A name that is not in the reference is
     a warning, and with that an error.

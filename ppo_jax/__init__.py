@@ -1,24 +1,13 @@
 """PPO in JAX as pure functions, with the semantics of rsl_rl."""
 
-from ppo_jax.advantages import gae, successor_value
-from ppo_jax.config import Config, parts_of
-from ppo_jax.distributions import Beta, Categorical, Gaussian
-from ppo_jax.evaluation import Evaluation, Recording, evaluate, record
-from ppo_jax.losses import (
+from ppo_jax.learning.advantages import gae, successor_value
+from ppo_jax.learning.losses import (
     clipped_surrogate,
     clipped_value_loss,
     ppo_loss,
     squared_value_loss,
 )
-from ppo_jax.networks import (
-    DistributionConfig,
-    ModelConfig,
-    actor_critic,
-    from_modules,
-)
-from ppo_jax.normalization import RunningStats, init_stats, normalize, update_stats
-from ppo_jax.pbt import PBTConfig, evolve
-from ppo_jax.ppo import (
+from ppo_jax.learning.ppo import (
     PPO,
     PPOConfig,
     adapt_learning_rate,
@@ -28,8 +17,24 @@ from ppo_jax.ppo import (
     normalize_advantage,
     optimize,
 )
-from ppo_jax.rollout import collect, host_scan
-from ppo_jax.training import init_run, iterate, train
+from ppo_jax.loops.evaluation import Evaluation, Recording, evaluate, record
+from ppo_jax.loops.pbt import PBTConfig, evolve
+from ppo_jax.loops.rollout import collect, host_scan
+from ppo_jax.loops.training import init_run, iterate, train
+from ppo_jax.policies.distributions import Beta, Categorical, Gaussian
+from ppo_jax.policies.networks import (
+    DistributionConfig,
+    ModelConfig,
+    actor_critic,
+    from_modules,
+)
+from ppo_jax.policies.normalization import (
+    RunningStats,
+    init_stats,
+    normalize,
+    update_stats,
+)
+from ppo_jax.runs.config import Config, parts_of
 from ppo_jax.types import (
     ActorCritic,
     AdvantageFn,

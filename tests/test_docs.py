@@ -15,10 +15,10 @@ import pytest
 
 import ppo_jax
 from configs import config_for
-from ppo_jax import cli, rsl_rl
-from ppo_jax.config import AlgorithmConfig, Config, override
-from ppo_jax.networks import DistributionConfig, ModelConfig
-from ppo_jax.scripts import play, sweep, train
+from ppo_jax.cli import command_line, play, sweep, train
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.rsl_rl import translation
+from ppo_jax.runs.config import AlgorithmConfig, Config, override
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -109,7 +109,7 @@ def test_the_code_of_the_pages_runs(code, capsys, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("script", "words"), script_commands())
 def test_every_command_is_understood(script, words):
-    arguments = cli.parse(words, SCRIPTS[script])
+    arguments = command_line.parse(words, SCRIPTS[script])
     if script == "train.py":
         task = str(arguments.flags.get("task", "Cartpole"))
         override(config_for(task), train.config_overrides(arguments))
@@ -189,9 +189,9 @@ def test_migrating_calls_equal_what_both_have():
 def test_migrating_has_what_is_left_away_and_what_older_versions_had():
     text = prose(MIGRATING)
     (left_away,) = re.findall(r"Left away,.*?:(.*?)\.\n\n", text, re.DOTALL)
-    assert code_in(left_away) == rsl_rl.IGNORED - {"class_name"}
+    assert code_in(left_away) == translation.IGNORED - {"class_name"}
     named = {word.rpartition(".")[2] for word in code_in(text)}
-    assert rsl_rl.OLD_DISTRIBUTION.keys() <= named
+    assert translation.OLD_DISTRIBUTION.keys() <= named
     assert {"stochastic", "state_dependent_std", "empirical_normalization"} <= named
 
 
@@ -202,14 +202,14 @@ def refused():
 
 
 def test_migrating_has_every_feature_that_is_refused():
-    assert set(rsl_rl.UNSUPPORTED) <= set(refused())
+    assert set(translation.UNSUPPORTED) <= set(refused())
 
 
 @pytest.mark.parametrize("setting", refused())
 def test_what_migrating_calls_refused_is_refused(setting):
     actor = {"distribution_cfg": {"class_name": "GaussianDistribution"}}
     runner = {"actor": actor, "critic": {}, "algorithm": {}}
-    rsl_rl.config_from_rsl_rl(runner)
+    translation.config_from_rsl_rl(runner)
     key, _, value = setting.partition("=")
     if key == "a class of your own":
         runner["actor"]["class_name"] = "mine.models:Transformer"
@@ -219,13 +219,15 @@ def test_what_migrating_calls_refused_is_refused(setting):
         runner["class_name"] = value.strip('"')
     else:
         runner["actor"]["class_name"] = value.strip('"')
-    with pytest.raises(rsl_rl.UnsupportedFeature):
-        rsl_rl.config_from_rsl_rl(runner)
+    with pytest.raises(translation.UnsupportedFeature):
+        translation.config_from_rsl_rl(runner)
 
 
 def test_migrating_has_every_flag():
     named = code_in(prose(MIGRATING))
-    flags = {f"--{cli.short_name(flag.name)}" for flag in train.FLAGS + play.FLAGS}
+    flags = {
+        f"--{command_line.short_name(flag.name)}" for flag in train.FLAGS + play.FLAGS
+    }
     assert flags <= named
 
 

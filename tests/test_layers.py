@@ -10,46 +10,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = sorted(
-    path for folder in ("ppo_jax", "envs") for path in (ROOT / folder).glob("*.py")
+    path for folder in ("ppo_jax", "envs") for path in (ROOT / folder).rglob("*.py")
 )
-MODULES = sorted(path.stem for path in (ROOT / "ppo_jax").glob("*.py"))
+CORE = sorted((ROOT / "ppo_jax").rglob("*.py"))
 
-# The core, module by module: what each may import of ppo_jax.
-CORE = {
-    "types": set(),
-    "options": set(),
-    "distributions": {"types"},
-    "normalization": {"types"},
-    "advantages": {"types"},
-    "optimizers": {"types"},
-    "pbt": {"types", "options"},
-    "losses": {"types", "distributions", "normalization", "advantages", "optimizers"},
-}
-CORE["networks"] = CORE["losses"] | {"losses", "options"}
-CORE["ppo"] = CORE["networks"] | {"networks"}
-CORE["rollout"] = CORE["ppo"] | {"ppo"}
-CORE["training"] = CORE["rollout"] | {"rollout"}
-CORE["evaluation"] = CORE["training"] | {"training"}
-CORE["config"] = CORE["ppo"] | {"ppo"}
-
-# Modules at the edge: nothing of the core imports them.
-EDGE = {
-    "checkpoint",
-    "cli",
-    "config",
-    "console",
-    "metrics",
-    "plots",
-    "population",
-    "processes",
-    "rsl_rl",
-    "runner",
-    "sweep",
-    "sweep_folder",
-    "sweep_population",
-    "sweep_results",
-    "sweep_run",
-}
+# The rooms from left to right: each may import of ppo_jax what stands left of it.
+ROOMS = (
+    ("types", "options"),
+    ("policies",),
+    ("learning",),
+    ("loops",),
+    ("runs",),
+    ("sweeps",),
+    ("rsl_rl",),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+PURE = ("types", "options", "policies", "learning", "loops")
+HOST = {"os", "pathlib", "time", "signal", "threading", "subprocess", "multiprocessing"}
 
 HEAVY = {
     "torch",
@@ -77,49 +55,79 @@ def imported(path, everywhere=True):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
-            if node.module == "ppo_jax":  # from ppo_jax import checkpoint
-                for alias in node.names:
-                    is_module = alias.name in MODULES
-                    yield f"ppo_jax.{alias.name}" if is_module else "ppo_jax"
-            else:
-                yield node.module
+            for alias in node.names:  # from ppo_jax.runs import checkpoint
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = [module_of(path) for path in CORE]
+each_module = pytest.mark.parametrize("path", CORE, ids=module_of)
 
 
 def own(path):
-    """Modules of ppo_jax that a file imports, "" for the package itself."""
+    """Modules of ppo_jax that a file imports, without "ppo_jax." in front."""
     for name in imported(path):
         package, _, module = name.partition(".")
         if package == "ppo_jax":
             yield module
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_a_module_of_the_core_imports_only_what_is_below_it(module):
-    above = set(own(ROOT / "ppo_jax" / f"{module}.py")) - CORE[module]
-    assert not above
+def room_of(module):
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("module", [*CORE, "rsl_rl", "checkpoint", "metrics"])
-def test_nothing_below_imports_the_edge(module):
-    allowed = {"rsl_rl": {"config"}}.get(module, set())
-    assert not set(own(ROOT / "ppo_jax" / f"{module}.py")) & (EDGE - allowed)
+@each_module
+def test_a_room_imports_only_what_stands_left_of_it(path):
+    room = room_of(module_of(path).removeprefix("ppo_jax.").removeprefix("ppo_jax"))
+    if not room:  # ppo_jax/__init__.py gathers the public names
+        return
+    right = {name for name in own(path) if RANK[room_of(name)] > RANK[room]}
+    assert not right
 
 
-def test_every_module_has_its_place():
-    assert set(MODULES) - {"__init__"} <= CORE.keys() | EDGE
+def test_every_room_says_what_belongs_there():
+    rooms = {path.name for path in (ROOT / "ppo_jax").iterdir() if path.is_dir()}
+    rooms -= {"__pycache__"}
+    assert rooms <= RANK.keys()
+    for room in rooms:
+        docstring = ast.get_docstring(
+            ast.parse((ROOT / "ppo_jax" / room / "__init__.py").read_text())
+        )
+        assert docstring
+        assert "Here belongs" in docstring
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_ppo_jax_imports_neither_torch_nor_environments(module):
-    path = ROOT / "ppo_jax" / f"{module}.py"
+@pytest.mark.parametrize(
+    "path",
+    [p for p in CORE if room_of(module_of(p).removeprefix("ppo_jax.")) in PURE],
+    ids=module_of,
+)
+def test_what_is_pure_touches_neither_disk_nor_clock_nor_process(path):
+    assert not {name.partition(".")[0] for name in imported(path)} & HOST - (
+        {"pathlib"} if path.stem == "types" else set()  # names a Path, opens none
+    )
+
+
+@pytest.mark.parametrize("path", CORE, ids=module_of)
+def test_ppo_jax_imports_neither_torch_nor_environments(path):
+    """But for what a person types, and rsl_rl's files."""
     packages = {name.partition(".")[0] for name in imported(path)}
-    assert not packages & {"torch", "isaaclab", "isaaclab_rl", "envs", "configs"}
+    room = room_of(module_of(path).removeprefix("ppo_jax."))
+    assert "isaaclab" not in packages
+    if room != "cli":
+        assert not packages & {"isaaclab_rl", "envs", "configs"}
+    if module_of(path) != "ppo_jax.rsl_rl.files":
+        assert "torch" not in packages
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_what_is_heavy_is_imported_where_it_is_used(module):
+@each_module
+def test_what_is_heavy_is_imported_where_it_is_used(path):
     """Not at the top of a module."""
-    path = ROOT / "ppo_jax" / f"{module}.py"
     packages = {name.partition(".")[0] for name in imported(path, everywhere=False)}
     assert not packages & HEAVY
 
@@ -206,7 +214,7 @@ def test_importing_ppo_jax_loads_nothing_heavy_and_starts_no_backend():
 
 
 def test_importing_every_module_starts_no_backend():
-    modules = [f"ppo_jax.{name}" for name in MODULES if name != "__init__"]
+    modules = [name for name in MODULES if "isaaclab_plugin" not in name]
     loaded = python(
         "import sys, importlib\n"
         f"for name in {[*modules, 'envs', 'envs.task']}:\n"

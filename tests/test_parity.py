@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
-from ppo_jax.config import hyperparams
-from ppo_jax.losses import ppo_loss
-from ppo_jax.ppo import learning_batch, optimize
-from ppo_jax.rsl_rl import (
+from ppo_jax.learning.losses import ppo_loss
+from ppo_jax.learning.ppo import learning_batch, optimize
+from ppo_jax.rsl_rl.translation import (
     UnsupportedFeature,
     config_from_rsl_rl,
     params_from_rsl_rl,
     params_to_rsl_rl,
 )
+from ppo_jax.runs.config import hyperparams
 
 GOLDEN = Path(
     os.environ.get("PPO_JAX_GOLDEN_DIR", Path(__file__).parent / "data" / "golden")

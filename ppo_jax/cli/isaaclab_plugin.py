@@ -9,4 +9,4 @@ from isaaclab_rl.entrypoints import dispatch
 
 for action, libraries in getattr(dispatch, "_BACKEND_MODULES", {}).items():
     if action in ("train", "play"):
-        libraries["ppo_jax"] = f"ppo_jax.scripts.{action}"
+        libraries["ppo_jax"] = f"ppo_jax.cli.{action}"

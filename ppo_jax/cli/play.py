@@ -8,11 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ppo_jax import cli
-from ppo_jax.cli import Arguments, Flag, field_flag
-from ppo_jax.config import Config, override, parse_literal
-from ppo_jax.options import check_options, option, positive, seed_number
-from ppo_jax.scripts.tasks import (
+from ppo_jax.cli import command_line, entry, help_page
+from ppo_jax.cli.command_line import Arguments, Flag, field_flag
+from ppo_jax.cli.tasks import (
     DEFAULT_TASK,
     checked_task,
     default_config,
@@ -20,6 +18,9 @@ from ppo_jax.scripts.tasks import (
     open_trainer,
     parse,
 )
+from ppo_jax.options import check_options, option, positive, seed_number
+from ppo_jax.runs import folders
+from ppo_jax.runs.config import Config, override, parse_literal
 from ppo_jax.types import Simulator, TrainState
 
 CHANGEABLE = ("clip_actions", "simulator.device", "simulator.bridge")
@@ -67,7 +68,7 @@ class Episodes:
 def run(argv: list[str]) -> NoReturn:
     """Plays as Isaac Lab's own command line asks: `isaaclab play`."""
     sys.argv = ["play.py", *argv]
-    cli.run_script(main)
+    entry.run_script(main)
 
 
 def main() -> int:
@@ -75,15 +76,15 @@ def main() -> int:
     arguments = parse(sys.argv[1:], FLAGS, fields=False)
     flags = arguments.flags
     if "help" in flags:
-        cli.refuse_others(arguments, "--help", {"help"})
-        cli.print_help("Play a trained policy.", EXAMPLES, FLAGS)
+        command_line.refuse_others(arguments, "--help", {"help"})
+        help_page.print_help("Play a trained policy.", EXAMPLES, FLAGS)
         return 0
     video = Path(str(flags["video"])) if "video" in flags else None
     if video and video.suffix.lower() not in VIDEO_SUFFIXES:
         raise ValueError(f"--video {video}: name the file .mp4 or .gif")
     given = {k: str(flags[k]) for k in ("num_envs", "seed") if k in flags}
     episodes = Episodes(**{k: parse_literal(text) for k, text in given.items()})
-    cli.use_compilation_cache()
+    entry.use_compilation_cache()
     play(arguments, episodes, video)
     return 0
 
@@ -92,7 +93,7 @@ def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> None:
     """Plays episodes with the deterministic policy, and prints how they went."""
     import jax
 
-    from ppo_jax import runner
+    from ppo_jax.runs import runner
 
     flags = arguments.flags
     source = str(flags.get("checkpoint", ""))
@@ -126,7 +127,7 @@ def load_foreign(trainer: Any, path: Path) -> TrainState:
 
 def load_checkpoint(trainer: Any, folder: Path, which: str) -> TrainState:
     """Returns what was learned in a run, and prints from where it is."""
-    from ppo_jax import checkpoint, runner
+    from ppo_jax.runs import checkpoint, runner
 
     template = runner.abstract_run(trainer).train
     restored = checkpoint.restore_train(folder, template, which)
@@ -140,7 +141,7 @@ def export(path: Path, config: Config, state: TrainState) -> None:
     Raises:
       ValueError: the file is not named as rsl_rl's are, or the policy is not like its.
     """
-    from ppo_jax.scripts.rsl_rl_files import save_model
+    from ppo_jax.rsl_rl.files import save_model
 
     if path.suffix != RSL_RL_SUFFIX:
         raise ValueError(f"--export {path}: name the file model_N{RSL_RL_SUFFIX}")
@@ -157,10 +158,10 @@ def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
     task = checked_task(flags)
     experiment = flags.get("experiment_name")
     if experiment is None:
-        experiment = cli.experiment_of(default_config(task))
-    folder, which = cli.find_run(flags.get("checkpoint"), str(experiment))
-    config = cli.load_config(folder)
-    found = {"task": config.task, "experiment_name": cli.experiment_of(config)}
+        experiment = folders.experiment_of(default_config(task))
+    folder, which = folders.find_run(flags.get("checkpoint"), str(experiment))
+    config = folders.load_config(folder)
+    found = {"task": config.task, "experiment_name": folders.experiment_of(config)}
     for name, value in found.items():
         if flags.get(name, value) != value:
             raise ValueError(
@@ -216,7 +217,7 @@ def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
 
     from envs import make
     from envs.drawing import picture
-    from ppo_jax import evaluation
+    from ppo_jax.loops import evaluation
 
     config = trainer.config
     env: Any = make(config.task, 1, config.clip_actions)

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ppo_jax import cli
-from ppo_jax.cli import Arguments, Flag, field_flag
-from ppo_jax.config import Config, override, parse_literal, short_name
-from ppo_jax.pbt import PBTConfig
-from ppo_jax.scripts import sweep_export, sweep_report
-from ppo_jax.scripts.tasks import checked_task, default_config, open_members, parse
+from ppo_jax.cli import command_line, entry, help_page, sweep_export
+from ppo_jax.cli.command_line import Arguments, Flag, field_flag
+from ppo_jax.cli.tasks import checked_task, default_config, open_members, parse
+from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.runs import folders
+from ppo_jax.runs.config import Config, override, parse_literal, short_name
+from ppo_jax.sweeps import report
 from ppo_jax.types import Simulator
 
 FLAGS = [
@@ -82,7 +83,7 @@ NOT_AXES = {
 }
 # What only a run of its own has.
 OF_RUNS = ("run_name", "experiment_name", "logger", "save_interval", "keep_checkpoints")
-SWEEPS = cli.LOG_ROOT / "sweeps"
+SWEEPS = folders.LOG_ROOT / "sweeps"
 
 
 def main() -> int:
@@ -90,20 +91,20 @@ def main() -> int:
     arguments = parse(sys.argv[1:], FLAGS)
     if "help" in arguments.flags:
         return print_help(arguments)
-    from ppo_jax import sweep_folder
+    from ppo_jax.sweeps import files
 
-    sweep_folder.require_parquet()
-    cli.use_compilation_cache()
+    files.require_parquet()
+    entry.use_compilation_cache()
     if "export" in arguments.flags:
         return export(arguments)
     command = partial(resume if "resume" in arguments.flags else start, arguments)
     cluster = cluster_of(arguments)
     if cluster is None:
         return command()
-    from ppo_jax import processes
+    from ppo_jax.runs import processes
 
     with processes.joined(cluster):
-        cli.run_script(partial(_alike, arguments, command))
+        entry.run_script(partial(_alike, arguments, command))
     return 0
 
 
@@ -113,7 +114,7 @@ def cluster_of(arguments: Arguments) -> Any:
     Raises:
       ValueError: a flag is wrong or missing.
     """
-    from ppo_jax.processes import Cluster
+    from ppo_jax.runs.processes import Cluster
 
     flags = arguments.flags
     given = [name for name in CLUSTER if name in flags]
@@ -153,10 +154,10 @@ def cluster_of(arguments: Arguments) -> Any:
 
 def _alike(arguments: Arguments, command: Any) -> int:
     """Runs a command in every process, if all have the same; ends when all are done."""
-    from ppo_jax import processes
+    from ppo_jax.runs import processes
 
     flags = {k: v for k, v in arguments.flags.items() if k != "process_id"}
-    libraries = {k: v for k, v in cli.versions().items() if k != "python"}
+    libraries = {k: v for k, v in folders.versions().items() if k != "python"}
     processes.check_same("arguments", [flags, arguments.overrides])
     processes.check_same("versions", libraries)
     code = command()
@@ -167,7 +168,7 @@ def _alike(arguments: Arguments, command: Any) -> int:
 
 def say(*lines: str) -> None:
     """Prints lines, in the first process only."""
-    from ppo_jax import processes
+    from ppo_jax.runs import processes
 
     if processes.is_first():
         print(*lines, sep="\n", flush=True)
@@ -175,25 +176,26 @@ def say(*lines: str) -> None:
 
 def print_help(arguments: Arguments) -> int:
     """Prints how to call this, and the configuration of the task."""
-    cli.refuse_others(arguments, "--help", {"help", "task"})
+    command_line.refuse_others(arguments, "--help", {"help", "task"})
     defaults = default_config(checked_task(arguments.flags))
-    cli.print_help("Trains many members at once.", EXAMPLES, FLAGS, defaults)
+    help_page.print_help("Trains many members at once.", EXAMPLES, FLAGS, defaults)
     return 0
 
 
 def start(arguments: Arguments) -> int:
     """Plans a sweep, compiles it, and runs it in a new folder."""
-    from ppo_jax import processes, sweep_folder, sweep_run
+    from ppo_jax.runs import processes
+    from ppo_jax.sweeps import chunk_loop, files
 
     plan, limit = make_plan(arguments), _number(arguments, "chunk_size", 0)
-    name = str(arguments.flags.get("name", cli.experiment_of(plan.base)))
+    name = str(arguments.flags.get("name", folders.experiment_of(plan.base)))
     _check_name(plan.base, name)
-    say(*sweep_report.announcement(plan), "compiling ...")
+    say(*report.announcement(plan), "compiling ...")
     with open_members(plan.base, plan.population) as make_env:
-        plan, compiled = sweep_run.compile_programs(plan, make_env, limit)
-        say(*sweep_report.chunk_lines(plan, compiled))
+        plan, compiled = chunk_loop.compile_programs(plan, make_env, limit)
+        say(*report.chunk_lines(plan, compiled))
         folder = Path(processes.agree(lambda: str(_new_sweep(plan, name))))
-        processes.wait_for(folder / sweep_folder.MANIFEST)
+        processes.wait_for(folder / files.MANIFEST)
         env = make_env(plan.base)
         if isinstance(env, Simulator):
             env.save_config(folder / "env.yaml")
@@ -202,50 +204,51 @@ def start(arguments: Arguments) -> int:
 
 def _new_sweep(plan: Any, name: str) -> Path:
     """Makes the folder of a sweep with its manifest."""
-    from ppo_jax import sweep, sweep_folder
+    from ppo_jax.sweeps import files, planning
 
-    folder = cli.new_folder(SWEEPS, name)
+    folder = folders.new_folder(SWEEPS, name)
     manifest = {
         "version": 1,
         "library": "ppo_jax",
         "task": plan.base.task,
-        "created_at": cli.now(),
-        "metadata": cli.versions(),
-        "sweep": sweep.to_dict(plan),
+        "created_at": folders.now(),
+        "metadata": folders.versions(),
+        "sweep": planning.to_dict(plan),
     }
-    sweep_folder.save_manifest(folder, manifest)
+    files.save_manifest(folder, manifest)
     return folder
 
 
 def resume(arguments: Arguments) -> int:
     """Runs what a sweep's folder does not hold yet."""
-    from ppo_jax import processes, sweep, sweep_folder
+    from ppo_jax.runs import processes
+    from ppo_jax.sweeps import files, planning
 
     allowed = {"resume", "sweep", *CLUSTER, "distributed"}
-    cli.refuse_others(arguments, "--resume", allowed)
+    command_line.refuse_others(arguments, "--resume", allowed)
     folder = Path(processes.agree(lambda: str(find_sweep(arguments))))
-    manifest = processes.agree(partial(sweep_folder.load_manifest, folder))
-    processes.wait_for(folder / sweep_folder.MANIFEST)
-    plan = sweep.from_dict(manifest["sweep"])
+    manifest = processes.agree(partial(files.load_manifest, folder))
+    processes.wait_for(folder / files.MANIFEST)
+    plan = planning.from_dict(manifest["sweep"])
     if plan.population and processes.count() > 1:
         raise ValueError(f"{ONE_PROCESS}: resume {folder} in one")
-    say(*sweep_report.announcement(plan), f"Resuming {folder}.")
+    say(*report.announcement(plan), f"Resuming {folder}.")
     with open_members(plan.base, plan.population) as make_env:
         return run(plan, folder, make_env, {})
 
 
 def export(arguments: Arguments) -> int:
     """Makes an ordinary run of a member."""
-    from ppo_jax import sweep, sweep_folder, sweep_results
+    from ppo_jax.sweeps import files, planning, ranking
 
-    cli.refuse_others(arguments, "--export", {"export", "sweep"})
+    command_line.refuse_others(arguments, "--export", {"export", "sweep"})
     folder = find_sweep(arguments)
-    plan = sweep.from_dict(sweep_folder.load_manifest(folder)["sweep"])
-    ended = sweep_results.finals(sweep_folder.read_rows(folder))
+    plan = planning.from_dict(files.load_manifest(folder)["sweep"])
+    ended = ranking.finals(files.read_rows(folder))
     final = sweep_export.choose(str(arguments.flags["export"]), ended, folder)
     path = sweep_export.export_member(plan, folder, final)
     quoted = shlex.quote(str(path))
-    setting = sweep_report.label(plan, final.setting)
+    setting = report.label(plan, final.setting)
     print(f"Member {final.member}: {setting} seed={final.seed}")
     print(f"  run             {path}")
     print(f"  watch it        uv run play.py --checkpoint {quoted} --video member.mp4")
@@ -263,7 +266,7 @@ def make_plan(arguments: Arguments) -> Any:
     Raises:
       ValueError: something in it is wrong; names it and the fix.
     """
-    from ppo_jax import sweep
+    from ppo_jax.sweeps import settings
 
     if "sweep" in arguments.flags:
         raise ValueError("--sweep is for --resume and --export: leave it away")
@@ -285,7 +288,7 @@ def make_plan(arguments: Arguments) -> Any:
     if "seed" in given:
         defaults = override(defaults, {"seed": given["seed"]})
     axes = {k: str(v) for k, v in given.items() if k not in NOT_AXES}
-    return sweep.make_sweep(
+    return settings.make_sweep(
         defaults,
         axes,
         num_seeds=_number(arguments, "seeds", 1),
@@ -314,7 +317,9 @@ def find_sweep(arguments: Arguments) -> Path:
 
 def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:
     """Runs a sweep with its display and ends with the results."""
-    from ppo_jax import console, processes, sweep_population, sweep_run
+    from ppo_jax.cli import console
+    from ppo_jax.runs import processes
+    from ppo_jax.sweeps import chunk_loop, population_loop
 
     first = processes.is_first()
     display = console.open_sweep_display() if first else console.NO_DISPLAY
@@ -322,15 +327,15 @@ def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:
     if processes.count() > 1:
         again += " in every process, with its flags"
     display.note(f"sweep {folder}; should it be stopped, go on with: {again}")
-    go = sweep_population.run_populations if plan.population else sweep_run.run_sweep
+    go = population_loop.run_populations if plan.population else chunk_loop.run_sweep
     try:
         with display.context:
             go(plan, folder, make_env, compiled, display.show, display.note)
     except KeyboardInterrupt:
-        cli.complain(f"stopped; finished chunks are kept, go on with: {again}")
+        entry.complain(f"stopped; finished chunks are kept, go on with: {again}")
         return 130
     if first:
-        sweep_report.report(plan, folder)
+        report.report(plan, folder)
     return 0
 
 

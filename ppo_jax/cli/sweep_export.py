@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo_jax import cli
-from ppo_jax.config import override
-from ppo_jax.scripts.tasks import open_trainer
+from ppo_jax.cli.tasks import open_trainer
+from ppo_jax.runs import folders
+from ppo_jax.runs.config import override
 
 
 def choose(member: str, ended: Sequence[Any], folder: Path) -> Any:
@@ -43,11 +43,12 @@ def export_member(plan: Any, folder: Path, final: Any) -> Path:
     """Writes a member as the folder of an ordinary run; returns it."""
     import jax
 
-    from ppo_jax import checkpoint, metrics, runner, sweep, sweep_folder
+    from ppo_jax.runs import checkpoint, metrics, runner
+    from ppo_jax.sweeps import files, planning
 
-    config = sweep.config_of(plan, final.setting, final.seed)
+    config = planning.config_of(plan, final.setting, final.seed)
     config = override(config, {"run_name": f"member_{final.member}"})
-    rows = member_rows(plan, sweep_folder.read_rows(folder), final.member)
+    rows = member_rows(plan, files.read_rows(folder), final.member)
     if plan.pbt:  # with the values that the member has come to
         evolved = [f"hparams/{name}" for name, _, _ in plan.pbt.bounds]
         config = override(
@@ -55,9 +56,9 @@ def export_member(plan: Any, folder: Path, final: Any) -> Path:
         )
     with open_trainer(config) as trainer:
         template = runner.saved_part(trainer, runner.abstract_run(trainer))
-    runs = sweep_folder.load_runs(folder, None, [final.member], template)
-    seconds = sweep_folder.seconds_of(folder, final.member)
-    path = cli.new_run_folder(config)
+    runs = files.load_runs(folder, None, [final.member], template)
+    seconds = files.seconds_of(folder, final.member)
+    path = folders.new_run_folder(config)
     writer = metrics.open_writer(path, config.logger)
     for iteration, scalars in enumerate(rows):
         share = (iteration + 1) / len(rows)  # a chunk's clock is that of all in it

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ppo_jax import cli
-from ppo_jax.cli import Arguments, Flag
-from ppo_jax.config import Config, SimulatorConfig
+from ppo_jax.cli import command_line
+from ppo_jax.cli.command_line import Arguments, Flag
+from ppo_jax.runs.config import Config, SimulatorConfig
 from ppo_jax.types import Env, Simulator, TrainState
 
 DEFAULT_TASK = "Cartpole"
@@ -29,9 +29,9 @@ def parse(
     """Reads a command line; what is for Isaac Lab's resolver is left to it."""
     from envs import is_isaac_task
 
-    task = cli.peek(argv, "task")
+    task = command_line.peek(argv, "task")
     is_isaac = task is not None and is_isaac_task(task)
-    return cli.parse(argv, flags, fields, foreign if is_isaac else ())
+    return command_line.parse(argv, flags, fields, foreign if is_isaac else ())
 
 
 def checked_task(flags: Mapping[str, Any]) -> str:
@@ -117,7 +117,7 @@ def make_env(
 
 def make_trainer(config: Config, num_envs: int | None = None, **how: bool) -> Any:
     """Returns the algorithm and its environments; see `make_env`."""
-    from ppo_jax import runner
+    from ppo_jax.runs import runner
 
     return runner.make_trainer(config, make_env(config, num_envs, **how))
 
@@ -168,8 +168,8 @@ def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
     """
     import jax
 
-    from ppo_jax import runner
-    from ppo_jax.scripts.rsl_rl_files import load_model
+    from ppo_jax.rsl_rl.files import load_model
+    from ppo_jax.runs import runner
 
     state = load_model(path, trainer.config)
     wanted = runner.abstract_run(trainer).train.params

@@ -11,11 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ppo_jax import cli
-from ppo_jax.cli import Arguments, Flag, field_flag
-from ppo_jax.config import Config, flatten, override, save, short_name
-from ppo_jax.scripts.play import RSL_RL_SUFFIX, film, find_run
-from ppo_jax.scripts.tasks import (
+from ppo_jax.cli import command_line, entry, help_page
+from ppo_jax.cli.command_line import Arguments, Flag, field_flag
+from ppo_jax.cli.play import RSL_RL_SUFFIX, film, find_run
+from ppo_jax.cli.tasks import (
     AGENT_TOKENS,
     ENV_TOKENS,
     checked_task,
@@ -24,6 +23,8 @@ from ppo_jax.scripts.tasks import (
     open_trainer,
     parse,
 )
+from ppo_jax.runs import folders
+from ppo_jax.runs.config import Config, flatten, override, save, short_name
 from ppo_jax.types import Simulator
 
 FLAGS = [
@@ -76,7 +77,7 @@ FIXED_BY_RUN = (
 def run(argv: list[str]) -> NoReturn:
     """Trains as Isaac Lab's own command line asks: `isaaclab train`."""
     sys.argv = ["train.py", *argv]
-    cli.run_script(main)
+    entry.run_script(main)
 
 
 def main() -> int:
@@ -89,7 +90,7 @@ def main() -> int:
         return print_help(arguments)
     if "list" in arguments.flags:
         return list_tasks(arguments)
-    cli.use_compilation_cache()
+    entry.use_compilation_cache()
     if "resume" in arguments.flags:
         return resume(arguments)
     return start(arguments)
@@ -97,9 +98,9 @@ def main() -> int:
 
 def print_help(arguments: Arguments) -> int:
     """Prints how to call this, and the configuration of the task."""
-    cli.refuse_others(arguments, "--help", {"help", "task"})
+    command_line.refuse_others(arguments, "--help", {"help", "task"})
     defaults = default_config(checked_task(arguments.flags))
-    cli.print_help("Train a policy with PPO.", EXAMPLES, FLAGS, defaults)
+    help_page.print_help("Train a policy with PPO.", EXAMPLES, FLAGS, defaults)
     return 0
 
 
@@ -107,7 +108,7 @@ def list_tasks(arguments: Arguments) -> int:
     """Prints every task with a line about it."""
     from envs import ADAPTERS, TASKS, describe
 
-    cli.refuse_others(arguments, "--list", {"list"})
+    command_line.refuse_others(arguments, "--list", {"list"})
     for task in TASKS:
         print(f"  {task:<20} {describe(task)}")
     for prefix, (_, _, about) in ADAPTERS.items():
@@ -123,7 +124,7 @@ def list_tasks(arguments: Arguments) -> int:
 
 def start(arguments: Arguments) -> int:
     """Trains from scratch, or from the weights of --checkpoint, in a new folder."""
-    from ppo_jax import runner
+    from ppo_jax.runs import runner
 
     started = time.perf_counter()
     task = checked_task(arguments.flags)
@@ -136,7 +137,7 @@ def start(arguments: Arguments) -> int:
         run = None
         if "checkpoint" in arguments.flags:
             run = start_from_weights(trainer, arguments)
-        folder = cli.new_run_folder(config)
+        folder = folders.new_run_folder(config)
         if isinstance(trainer.env, Simulator):
             trainer.env.save_config(folder / "params" / "env.yaml")
         return train(trainer, folder, run, 0.0, started, arguments)
@@ -144,7 +145,7 @@ def start(arguments: Arguments) -> int:
 
 def resume(arguments: Arguments) -> int:
     """Goes on with a run in its own folder: bit for bit, unless in a simulator."""
-    from ppo_jax import runner
+    from ppo_jax.runs import runner
 
     started = time.perf_counter()
     folder, which, saved = find_run(arguments.flags)
@@ -157,7 +158,7 @@ def resume(arguments: Arguments) -> int:
     with open_trainer(config, film="video" in arguments.flags) as trainer:
         restored = restore(trainer, folder, which)
         runner.lower(trainer)
-        save(config, folder / cli.CONFIG_FILE)
+        save(config, folder / folders.CONFIG_FILE)
         run = runner.resume(trainer, restored.state)
         run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
         seconds = restored.meta["seconds"]
@@ -170,7 +171,7 @@ def restore(trainer: Any, folder: Path, which: str) -> Any:
     Raises:
       ValueError: it is not the newest, or has done all iterations already.
     """
-    from ppo_jax import checkpoint, runner
+    from ppo_jax.runs import checkpoint, runner
 
     template = runner.saved_part(trainer, runner.abstract_run(trainer))
     restored = checkpoint.restore_run(folder, template, which)
@@ -193,14 +194,16 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     """Returns a run at iteration 0 with what another run, or rsl_rl, has learned."""
     import jax.numpy as jnp
 
-    from ppo_jax import checkpoint, runner
+    from ppo_jax.runs import checkpoint, runner
 
     selector = str(arguments.flags["checkpoint"])
     if selector.endswith(RSL_RL_SUFFIX):
         learned = load_rsl_rl(trainer, Path(selector))
         print(f"Starting from {selector} at {int(learned.iteration)}.")
     else:
-        folder, which = cli.find_run(selector, cli.experiment_of(trainer.config))
+        folder, which = folders.find_run(
+            selector, folders.experiment_of(trainer.config)
+        )
         template = runner.abstract_run(trainer).train
         restored = checkpoint.restore_train(folder, template, which)
         print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
@@ -219,7 +222,8 @@ def train(
     arguments: Arguments,
 ) -> int:
     """Runs the training loop with its display and ends with the result."""
-    from ppo_jax import console, runner
+    from ppo_jax.cli import console
+    from ppo_jax.runs import runner
 
     ahead = threading.Thread(target=_import_ahead)
     ahead.start()
@@ -246,7 +250,7 @@ def train(
                 ),
             )
     except runner.NotFinite as error:
-        cli.complain(str(error))
+        entry.complain(str(error))
         return 1
     report(outcome, trainer.config, compile_seconds)
     if outcome.stopped_by:
@@ -272,11 +276,11 @@ def announce(config: Config) -> None:
 
 def report(outcome: Any, config: Config, compile_seconds: float) -> None:
     """Prints the result and where to look."""
-    from ppo_jax import checkpoint, plots
+    from ppo_jax.runs import checkpoint, plots
 
     progress, folder = outcome.progress, outcome.folder
     picture = plots.save_learning_curve(folder, config.task, config.solved_return)
-    video = cli.experiment_of(config).lower() + ".mp4"
+    video = folders.experiment_of(config).lower() + ".mp4"
     print(
         f"\nTrained {progress.iteration} iterations ({progress.env_steps:,} steps) in "
         f"{progress.seconds:.1f} s, after {compile_seconds:.1f} s of compiling."
@@ -293,7 +297,7 @@ def report(outcome: Any, config: Config, compile_seconds: float) -> None:
 
 def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
     """Returns the result in a sentence: the return, and when it first was enough."""
-    from ppo_jax import metrics
+    from ppo_jax.runs import metrics
 
     if math.isnan(episode_return):
         return "No episode has ended yet: train longer."

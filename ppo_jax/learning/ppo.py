@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ppo_jax.advantages import gae, successor_value
-from ppo_jax.losses import ppo_loss
-from ppo_jax.networks import in_bfloat16
-from ppo_jax.optimizers import OPTIMIZERS
+from ppo_jax.learning.advantages import gae, successor_value
+from ppo_jax.learning.losses import ppo_loss
+from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.options import check_options, one_of, option, positive
+from ppo_jax.policies.networks import in_bfloat16
 from ppo_jax.types import (
     ActorCritic,
     AdvantageFn,

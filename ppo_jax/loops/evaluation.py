@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.ppo import PPO
-from ppo_jax.rollout import Scan
+from ppo_jax.learning.ppo import PPO
+from ppo_jax.loops.rollout import Scan
 from ppo_jax.types import Array, Env, Key, TimeStep, TrainState
 
 

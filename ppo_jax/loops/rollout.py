@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.ppo import PPO
+from ppo_jax.learning.ppo import PPO
 from ppo_jax.types import (
     Array,
     Env,

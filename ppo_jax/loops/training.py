@@ -2,8 +2,8 @@
 
 import jax
 
-from ppo_jax.ppo import PPO
-from ppo_jax.rollout import Scan, collect, init_episodes
+from ppo_jax.learning.ppo import PPO
+from ppo_jax.loops.rollout import Scan, collect, init_episodes
 from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState
 
 

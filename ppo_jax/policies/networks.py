@@ -9,8 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppo_jax import distributions
-from ppo_jax.normalization import init_stats, normalize, update_stats
 from ppo_jax.options import (
     check_options,
     nearest,
@@ -19,6 +17,8 @@ from ppo_jax.options import (
     positive,
     rising_pair,
 )
+from ppo_jax.policies import distributions
+from ppo_jax.policies.normalization import init_stats, normalize, update_stats
 from ppo_jax.types import (
     ActionSpace,
     ActorCritic,

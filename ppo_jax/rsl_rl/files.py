@@ -10,9 +10,9 @@ from zipfile import ZipFile, is_zipfile
 import jax.numpy as jnp
 import optax
 
-from ppo_jax.config import Config
-from ppo_jax.optimizers import OPTIMIZERS
-from ppo_jax.rsl_rl import params_from_rsl_rl, params_to_rsl_rl
+from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.rsl_rl.translation import params_from_rsl_rl, params_to_rsl_rl
+from ppo_jax.runs.config import Config
 from ppo_jax.types import Params, TrainState
 
 PARTS = ("actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter")

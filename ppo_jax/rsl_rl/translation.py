@@ -12,10 +12,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.config import AlgorithmConfig, Config, from_dict
-from ppo_jax.networks import DistributionConfig, ModelConfig
-from ppo_jax.normalization import RunningStats
 from ppo_jax.options import nearest
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.policies.normalization import RunningStats
+from ppo_jax.runs.config import AlgorithmConfig, Config, from_dict
 from ppo_jax.types import Params
 
 StateDict = Mapping[str, Any]  # {name: array}

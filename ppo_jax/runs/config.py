@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.networks import DistributionConfig, ModelConfig, actor_critic
+from ppo_jax.learning.ppo import PPOConfig
 from ppo_jax.options import (
     check_options,
     fraction,
@@ -26,7 +26,7 @@ from ppo_jax.options import (
     positive,
     seed_number,
 )
-from ppo_jax.ppo import PPOConfig
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig, actor_critic
 from ppo_jax.types import ActionSpace, ActorCritic, Hyperparams
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ppo_jax import metrics
+from ppo_jax.runs import metrics
 
 LEARNING_CURVE = "learning_curve.png"
 SWEEP_CURVES = "learning_curves.png"

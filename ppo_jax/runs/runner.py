@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax import checkpoint, evaluation, metrics
-from ppo_jax.config import Config, parts_of
-from ppo_jax.ppo import PPO, jitted, make_ppo
-from ppo_jax.rollout import host_scan
-from ppo_jax.training import init_run, iterate
+from ppo_jax.learning.ppo import PPO, jitted, make_ppo
+from ppo_jax.loops import evaluation
+from ppo_jax.loops.rollout import host_scan
+from ppo_jax.loops.training import init_run, iterate
+from ppo_jax.runs import checkpoint, metrics
+from ppo_jax.runs.config import Config, parts_of
 from ppo_jax.types import Env, Hyperparams, Key, RunState, Simulator, TrainState
 
 

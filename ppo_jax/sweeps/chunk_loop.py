@@ -11,16 +11,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ppo_jax import population, processes, runner, sweep_folder, sweep_results
-from ppo_jax.config import Config, hyperparams
-from ppo_jax.pbt import evolve
-from ppo_jax.population import Compiled, Population
-from ppo_jax.sweep import (
+from ppo_jax.loops.pbt import evolve
+from ppo_jax.loops.population import Population, make_population
+from ppo_jax.runs import processes, runner
+from ppo_jax.runs.config import Config, hyperparams
+from ppo_jax.sweeps import compiling, files, ranking
+from ppo_jax.sweeps.compiling import Compiled
+from ppo_jax.sweeps.planning import (
     Chunk,
     Member,
     Program,
     Sweep,
     block_length,
+    chunk_rows,
     chunks_of,
     config_of,
     num_kept,
@@ -65,11 +68,11 @@ def compile_programs(
         members = len(program.settings) * sweep.num_seeds
         functions = population_of(sweep, program, make_env)
         if chunk_size:
-            rows = population.chunk_rows(members, chunk_size)
-            made = population.compile_population(functions, rows)
+            rows = chunk_rows(members, chunk_size)
+            made = compiling.compile_population(functions, rows)
         else:
-            made = population.compile_what_fits(functions, members)
-            rows = population.chunk_rows(members, min(made.size, members))
+            made = compiling.compile_what_fits(functions, members)
+            rows = chunk_rows(members, min(made.size, members))
         compiled[number, rows] = made
         limits.append(rows)
     return replace(sweep, chunk_limits=tuple(limits)), compiled
@@ -86,7 +89,7 @@ def population_of(sweep: Sweep, program: Program, make_env: MakeEnv) -> Populati
     config = program.config
     trainer = runner.make_trainer(config, make_env(config))
     runner.abstract_run(trainer)
-    return population.make_population(
+    return make_population(
         trainer.ppo,
         trainer.env,
         config.num_steps_per_env,
@@ -149,7 +152,7 @@ def run_sweep(
             done += chunk.work
         if stage + 1 < num_stages:
             for chunk in chunks:
-                processes.wait_for(sweep_folder.chunk_folder(folder, chunk.name))
+                processes.wait_for(files.chunk_folder(folder, chunk.name))
             go_on = partial(_those_that_go_on, sweep, folder, stage, settings)
             settings = processes.agree(go_on)
             on_note(f"{len(settings)} of {len(sweep.settings)} settings go on")
@@ -157,7 +160,7 @@ def run_sweep(
 
 def _finished(folder: Path, chunks: Sequence[Chunk]) -> list[str]:
     names = [chunk.name for chunk in chunks]
-    return [name for name in names if sweep_folder.is_finished(folder, name)]
+    return [name for name in names if files.is_finished(folder, name)]
 
 
 def compiled_for(
@@ -173,7 +176,7 @@ def compiled_for(
     if key not in compiled:
         on_note(f"compiling for {chunk.rows} members side by side ...")
         functions = population_of(sweep, program, make_env)
-        compiled[key] = population.compile_population(functions, chunk.rows)
+        compiled[key] = compiling.compile_population(functions, chunk.rows)
     return compiled[key]
 
 
@@ -223,12 +226,12 @@ def _run_chunk(
     hparams = hyperparams_of(sweep, chunk.members)
     if chunk.stage == 0:
         keys = [jax.random.key(member.seed) for member in chunk.members]
-        runs = population.start_members(compiled, keys, hparams)
+        runs = compiling.start_members(compiled, keys, hparams)
     else:
-        runs = sweep_folder.load_runs(folder, chunk.stage - 1, numbers, compiled.run)
-        runs = population.place(compiled, runs)
+        runs = files.load_runs(folder, chunk.stage - 1, numbers, compiled.run)
+        runs = compiling.place(compiled, runs)
     length = chunk.last - chunk.first
-    runs, _, metrics = population.advance_members(
+    runs, _, metrics = compiling.advance_members(
         compiled, runs, hparams, length, report
     )
     runs = jax.tree.map(lambda x: x[: len(numbers)], processes.gather(runs))
@@ -237,7 +240,7 @@ def _run_chunk(
     rows = rows_of(sweep, chunk, program.config, metrics)
     seconds = time.monotonic() - begun
     about = {"stage": chunk.stage, "members": numbers, "seconds": seconds}
-    sweep_folder.save_chunk(folder, chunk.name, rows, runs, about)
+    files.save_chunk(folder, chunk.name, rows, runs, about)
 
 
 def rows_of(
@@ -281,8 +284,8 @@ def _those_that_go_on(
     later stages have left there is not looked at: a resumed sweep decides the same.
     """
     done = stage_ends(sweep, sweep.base)[stage]
-    table = sweep_folder.read_rows(folder, num_iterations=done)
-    ranked = sweep_results.rank(sweep_results.finals(table), settings)
+    table = files.read_rows(folder, num_iterations=done)
+    ranked = ranking.rank(ranking.finals(table), settings)
     if all(math.isnan(score.final_return) for score in ranked):
         return list(settings)
     kept = ranked[: num_kept(len(settings), sweep.stop_bad)]

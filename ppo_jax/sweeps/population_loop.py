@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ppo_jax import population, runner, sweep_folder
-from ppo_jax.population import Compiled
-from ppo_jax.sweep import Chunk, Program, Sweep, chunks_of, programs_of, stage_ends
-from ppo_jax.sweep_run import (
+from ppo_jax.runs import runner
+from ppo_jax.sweeps import compiling, files
+from ppo_jax.sweeps.chunk_loop import (
     Clock,
     MakeEnv,
     Programs,
@@ -26,6 +25,15 @@ from ppo_jax.sweep_run import (
     hyperparams_of,
     report_progress,
     rows_of,
+)
+from ppo_jax.sweeps.compiling import Compiled
+from ppo_jax.sweeps.planning import (
+    Chunk,
+    Program,
+    Sweep,
+    chunks_of,
+    programs_of,
+    stage_ends,
 )
 from ppo_jax.types import Env, Hyperparams, Metrics, RunState, Simulator
 
@@ -57,7 +65,7 @@ def run_populations(
         program = programs[chunks[0].program]
         env, members = make_env(program.config), None
         for chunk in chunks:
-            if sweep_folder.is_finished(folder, chunk.name):
+            if files.is_finished(folder, chunk.name):
                 skipped, done = skipped + chunk.work, done + chunk.work
                 continue
             made = compiled_for(sweep, chunk, program, make_env, compiled, on_note)
@@ -79,18 +87,18 @@ def _begin(
     hparams = hyperparams_of(sweep, chunk.members)
     keys = [jax.random.key(member.seed) for member in chunk.members]
     if chunk.stage == 0:
-        return Members(population.start_members(compiled, keys, hparams), hparams)
+        return Members(compiling.start_members(compiled, keys, hparams), hparams)
     numbers = [member.index for member in chunk.members]
     template, in_simulator = compiled.run, isinstance(env, Simulator)
     if in_simulator:
         template = runner.without_simulator(template)
-    saved = sweep_folder.load_runs(folder, chunk.stage - 1, numbers, template)
-    runs = population.place(compiled, saved)
+    saved = files.load_runs(folder, chunk.stage - 1, numbers, template)
+    runs = compiling.place(compiled, saved)
     if in_simulator:
         keys = [jax.random.fold_in(key, chunk.first) for key in keys]
-        fresh = population.start_members(compiled, keys, hparams)
+        fresh = compiling.start_members(compiled, keys, hparams)
         runs = runner.with_simulator(runs, fresh)
-    values = sweep_folder.read_about(folder, _before(chunk).name)["hparams"]
+    values = files.read_about(folder, _before(chunk).name)["hparams"]
     arrays: dict[str, Any] = {k: np.array(x, np.float32) for k, x in values.items()}
     return Members(runs, Hyperparams(**arrays))
 
@@ -114,7 +122,7 @@ def _run_chunk(
         report(iterations, metrics)
 
     length = chunk.last - chunk.first
-    runs, hparams, metrics = population.advance_members(
+    runs, hparams, metrics = compiling.advance_members(
         compiled, members.runs, members.hparams, length, on_block
     )
     numbers = np.array([member.index for member in chunk.members], np.int32)
@@ -129,8 +137,8 @@ def _run_chunk(
         "seconds": time.monotonic() - begun,
         "hparams": {name: x.tolist() for name, x in hparams._asdict().items()},
     }
-    sweep_folder.save_chunk(folder, chunk.name, rows, saved, about)
-    sweep_folder.drop_runs(folder, _before(chunk).name)
+    files.save_chunk(folder, chunk.name, rows, saved, about)
+    files.drop_runs(folder, _before(chunk).name)
     return Members(runs, hparams)
 
 

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.config import short_name
+from ppo_jax.runs.config import short_name
 
 MAX_ROWS = 20  # of the table that is printed
 
 
 def announcement(plan: Any) -> list[str]:
     """Says in a few lines what is planned."""
-    from ppo_jax import sweep
+    from ppo_jax.sweeps import planning
 
     base, settings = plan.base, len(plan.settings)
-    programs = sweep.programs_of(plan)
+    programs = planning.programs_of(plan)
     seeds = f"{base.seed}"
     if plan.num_seeds > 1:
         seeds = f"{base.seed} to {base.seed + plan.num_seeds - 1}"
@@ -37,7 +37,7 @@ def announcement(plan: Any) -> list[str]:
     if plan.pbt:
         lines.append(f"  {evolution_line(plan)}")
     if plan.stop_bad:
-        ends = ", ".join(map(str, sweep.stage_ends(plan, base)[:-1]))
+        ends = ", ".join(map(str, planning.stage_ends(plan, base)[:-1]))
         lines.append(f"  the worst {plan.stop_bad:.0%} are stopped after {ends}")
     return lines
 
@@ -56,37 +56,38 @@ def evolution_line(plan: Any) -> str:
 
 def chunk_lines(plan: Any, compiled: Any) -> list[str]:
     """Says how the members are cut into chunks, and what memory a chunk takes."""
-    from ppo_jax import population, processes, sweep
+    from ppo_jax.runs import processes
+    from ppo_jax.sweeps import compiling, planning
 
     total = processes.count()
     of_processes = f" of {total} processes" if total > 1 else ""
-    programs, lines = sweep.programs_of(plan), []
-    chunks = sweep.chunks_of(plan, programs, 0, range(len(plan.settings)))
+    programs, lines = planning.programs_of(plan), []
+    chunks = planning.chunks_of(plan, programs, 0, range(len(plan.settings)))
     for (number, rows), made in compiled.items():
         count = sum(chunk.program == number for chunk in chunks)
         devices = made.sharding.mesh.size
-        free = population.free_bytes(made.sharding.mesh)
+        free = compiling.free_bytes(made.sharding.mesh)
         lines.append(
             f"  program {number + 1}: {count} chunk{'s' * (count > 1)} of {rows} "
             f"members on {devices} device{'s' * (devices > 1)}{of_processes}, "
-            f"{population.gigabytes(made.num_bytes)} each of "
-            f"{population.gigabytes(free)} that may be used"
+            f"{compiling.gigabytes(made.num_bytes)} each of "
+            f"{compiling.gigabytes(free)} that may be used"
         )
     return lines
 
 
 def report(plan: Any, folder: Path) -> None:
     """Writes tables and pictures, prints the summary and where to look."""
-    from ppo_jax import sweep, sweep_folder, sweep_results
+    from ppo_jax.sweeps import files, planning, ranking
 
-    table = sweep_folder.read_rows(folder)
-    path = sweep_folder.save_table(folder, table)
-    ended = sweep_results.finals(table)
+    table = files.read_rows(folder)
+    path = files.save_table(folder, table)
+    ended = ranking.finals(table)
     planned = [
-        sweep.config_of(plan, s).max_iterations for s in range(len(plan.settings))
+        planning.config_of(plan, s).max_iterations for s in range(len(plan.settings))
     ]
-    rows = sweep_results.summarize(ended, plan.settings, planned)
-    summary = sweep_folder.save_summary(folder, rows)
+    rows = ranking.summarize(ended, plan.settings, planned)
+    summary = files.save_summary(folder, rows)
     pictures = draw(plan, folder, table, rows)
     print_summary(plan, rows)
     failed = [final for final in ended if final.failed_at is not None]
@@ -137,11 +138,12 @@ def draw(
     plan: Any, folder: Path, table: Any, rows: Sequence[Mapping[str, Any]]
 ) -> list[Path]:
     """Draws learning curves and the response to what is swept, or its evolution."""
-    from ppo_jax import plots, sweep_results
+    from ppo_jax.runs import plots
+    from ppo_jax.sweeps import ranking
 
     title = f"{plan.base.task}, {len(rows)} settings x {plan.num_seeds} seeds"
     best_first = [row["setting"] for row in rows]
-    of_setting = sweep_results.curves(table)
+    of_setting = ranking.curves(table)
     curves = [(label(plan, s) or "all seeds", *of_setting[s]) for s in best_first]
     goal = plan.base.solved_return
     pictures = [plots.save_sweep_curves(folder, title, curves, goal)]
@@ -160,7 +162,7 @@ def draw(
 
 def draw_evolution(plan: Any, folder: Path, table: Any) -> Path:
     """Draws the returns and the values of all members, and who went on from another."""
-    from ppo_jax import plots
+    from ppo_jax.runs import plots
 
     explored = [name for name, _, _ in plan.pbt.bounds]
     columns = {"return": "episode_return"} | {k: f"hparams/{k}" for k in explored}

@@ -5,8 +5,8 @@ import shutil
 import pytest
 import running
 
-from ppo_jax import checkpoint, cli
-from ppo_jax.scripts import play, sweep, train
+from ppo_jax.cli import play, sweep, train
+from ppo_jax.runs import checkpoint, folders
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def home(tmp_path_factory):
         "not_a_group": "task: Cartpole\nactor: 5\n",
     }
     for name, text in texts.items():
-        (home / name / cli.CONFIG_FILE).write_text(text)
-    (home / "not_text" / cli.CONFIG_FILE).write_bytes(b"\xff\xfe\x00task")
-    (home / "no_config" / cli.CONFIG_FILE).unlink()
+        (home / name / folders.CONFIG_FILE).write_text(text)
+    (home / "not_text" / folders.CONFIG_FILE).write_bytes(b"\xff\xfe\x00task")
+    (home / "no_config" / folders.CONFIG_FILE).unlink()
     return home
 
 
@@ -52,7 +52,7 @@ def check(capsys, home, script, argv, words):
     assert err.startswith(f"{running.name_of(script)}: "), err
     missing = [word for word in words if word not in err]
     assert not missing, (missing, err)
-    assert not list((home / cli.LOG_ROOT).glob("*/*")), "a run that never was"
+    assert not list((home / folders.LOG_ROOT).glob("*/*")), "a run that never was"
 
 
 # arguments, and words that the sentence must have: what is wrong, and the way out
@@ -270,7 +270,7 @@ def test_read_only_folder_is_one_sentence(capsys, home, monkeypatch):
     def fail(config):
         raise PermissionError(13, "Permission denied", "logs")
 
-    monkeypatch.setattr(cli, "new_run_folder", fail)
+    monkeypatch.setattr(folders, "new_run_folder", fail)
     check(capsys, home, train, running.TINY, ["Permission denied", "logs"])
 
 

@@ -3,20 +3,21 @@
 import io
 import re
 import time
+from pathlib import Path
 
 import pytest
 import running
 from rich.console import Console
 
-from ppo_jax import checkpoint, cli, config, console, runner
-from ppo_jax.config import Config
-from ppo_jax.runner import Progress
-from ppo_jax.scripts import play, sweep, tasks, train
+from ppo_jax.cli import command_line, console, entry, play, sweep, tasks, train
+from ppo_jax.runs import checkpoint, config, folders, runner
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.runner import Progress
 
 FLAGS = [
-    cli.field_flag("num_envs", "N"),
-    cli.Flag("resume", None, "go on"),
-    cli.Flag("checkpoint", "PATH", "a run"),
+    command_line.field_flag("num_envs", "N"),
+    command_line.Flag("resume", None, "go on"),
+    command_line.Flag("checkpoint", "PATH", "a run"),
 ]
 
 
@@ -43,13 +44,15 @@ FLAGS = [
 )
 def test_spellings_of_an_option(line, flags, overrides):
     """Every spelling means the same; dashes are underscores, `=` may be in a value."""
-    assert cli.parse(line.split(), FLAGS) == cli.Arguments(flags, overrides, [])
+    assert command_line.parse(line.split(), FLAGS) == command_line.Arguments(
+        flags, overrides, []
+    )
 
 
 def test_help_is_h():
     """-h is --help."""
-    flags = [cli.Flag("help", None, "show this")]
-    assert cli.parse(["-h"], flags).flags == {"help": True}
+    flags = [command_line.Flag("help", None, "show this")]
+    assert command_line.parse(["-h"], flags).flags == {"help": True}
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -80,7 +83,7 @@ def test_help_shows_the_defaults_of_the_task(capsys):
     assert "learning_rate=0.0001" in out
     assert "(4096)" in out
     shown = re.findall(r"^  (\S+=\S+)", out, re.MULTILINE)
-    arguments = cli.parse(shown, train.FLAGS)
+    arguments = command_line.parse(shown, train.FLAGS)
     from configs import config_for
 
     config_of_task = config_for("Franka-Lift")
@@ -132,7 +135,7 @@ def test_traceback_for_developers(monkeypatch):
     monkeypatch.setenv("PPO_JAX_TRACEBACK", "1")
     monkeypatch.setattr("sys.argv", ["train.py", "--gama=1"])
     with pytest.raises(ValueError, match="did you mean 'gamma'"):
-        cli.run_script(train.main)
+        entry.run_script(train.main)
 
 
 def progress(iteration=3, **scalars):
@@ -225,42 +228,15 @@ def test_weights_of_another_run_start_a_new_one(tmp_path, monkeypatch, capsys):
     argv = ("--max_iterations=2", "--logger=none", "--seed=5", "learning_rate=1e-5")
     assert running.call(train, *running.TINY, *argv, f"--checkpoint={old}") == 0
     assert f"Starting from {old} at 2." in capsys.readouterr().out
-    (new,) = (tmp_path / cli.LOG_ROOT / "Cartpole").iterdir()
+    (new,) = (tmp_path / folders.LOG_ROOT / "Cartpole").iterdir()
     kernels = []
     for folder in (old, new):
-        trainer = tasks.make_trainer(cli.load_config(folder))
+        trainer = tasks.make_trainer(folders.load_config(folder))
         template = runner.abstract_run(trainer).train
         state = checkpoint.restore_train(folder, template).state
         assert int(state.iteration) == 2
         kernels.append(state.params["actor"]["mlp"]["layer_0"]["kernel"])
     assert 0 < abs(kernels[0] - kernels[1]).max() < 1e-2  # from another seed: about 1
-
-
-def test_two_runs_in_one_second_have_two_folders(tmp_path, monkeypatch):
-    """A folder is never shared; both hold their description."""
-    monkeypatch.chdir(tmp_path)
-    folders = {cli.new_run_folder(Config(run_name="x")) for _ in range(3)}
-    assert len(folders) == 3
-    assert all(cli.load_config(folder) == Config(run_name="x") for folder in folders)
-
-
-def test_newest_run_with_a_checkpoint_is_found(tmp_path, monkeypatch):
-    """Names begin with the date; a run without a checkpoint, or a file, is no run."""
-    monkeypatch.chdir(tmp_path)
-    parent = cli.LOG_ROOT / "Cartpole"
-    for name, saved in [("2025-01-01", 1), ("2025-03-01", 2), ("2025-04-01", None)]:
-        (parent / name / "params").mkdir(parents=True)
-        (parent / name / cli.CONFIG_FILE).touch()
-        if saved:
-            checkpoint.path_of(parent / name, saved).mkdir(parents=True)
-    (parent / "notes.txt").touch()
-    newest = parent / "2025-03-01"
-    assert cli.find_run(None, "Cartpole") == (newest, "latest")
-    assert cli.find_run("best", "Cartpole") == (newest, "best")
-    older = parent / "2025-01-01"
-    assert cli.find_run(str(older), "") == (older, "latest")
-    assert cli.find_run(f"{older}/checkpoints/", "") == (older, "latest")
-    assert cli.find_run(f"{older}/checkpoints/1", "") == (older, "1")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +259,6 @@ def test_compilation_cache_is_where_caches_are(monkeypatch, environment, folder)
         monkeypatch.setenv(name, value)
     seen = {}
     monkeypatch.setattr(jax.config, "update", seen.__setitem__)
-    cli.use_compilation_cache()
-    expected = folder and folder.format(home=cli.Path.home())
+    entry.use_compilation_cache()
+    expected = folder and folder.format(home=Path.home())
     assert seen.get("jax_compilation_cache_dir") == expected

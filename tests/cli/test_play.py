@@ -12,10 +12,12 @@ import pytest
 import running
 
 from envs import make
-from ppo_jax import TimeStep, checkpoint, cli, evaluation, runner
-from ppo_jax.evaluation import Evaluation
-from ppo_jax.ppo import PPO
-from ppo_jax.scripts import play, tasks
+from ppo_jax import TimeStep
+from ppo_jax.cli import play, tasks
+from ppo_jax.learning.ppo import PPO
+from ppo_jax.loops import evaluation
+from ppo_jax.loops.evaluation import Evaluation
+from ppo_jax.runs import checkpoint, folders, runner
 
 EPISODES = 5
 
@@ -23,7 +25,7 @@ EPISODES = 5
 @pytest.fixture(scope="module")
 def trained():
     """The trainer and the state of a short run, for EPISODES environments."""
-    trainer = tasks.make_trainer(cli.load_config(running.tiny_run()), EPISODES)
+    trainer = tasks.make_trainer(folders.load_config(running.tiny_run()), EPISODES)
     template = runner.abstract_run(trainer).train
     return trainer, checkpoint.restore_train(running.tiny_run(), template).state
 
@@ -31,7 +33,9 @@ def trained():
 @pytest.fixture
 def played(tmp_path, monkeypatch, capsys):
     """Plays that run in an empty folder, five pictures a second; returns stdout."""
-    shutil.copytree(running.tiny_run(), tmp_path / cli.LOG_ROOT / "Cartpole" / "run")
+    shutil.copytree(
+        running.tiny_run(), tmp_path / folders.LOG_ROOT / "Cartpole" / "run"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(play, "FRAMES_PER_SECOND", 5)
 

@@ -20,16 +20,16 @@ from envs import dlpack  # noqa: E402
 from envs.bridge import bridge  # noqa: E402
 from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
 from envs.sharing import share  # noqa: E402
-from ppo_jax.networks import ModelConfig, actor_critic  # noqa: E402
-from ppo_jax.population import (  # noqa: E402
+from ppo_jax.learning.ppo import PPOConfig, make_ppo  # noqa: E402
+from ppo_jax.loops.population import make_population  # noqa: E402
+from ppo_jax.loops.rollout import collect, host_scan  # noqa: E402
+from ppo_jax.loops.training import init_run, iterate  # noqa: E402
+from ppo_jax.policies.networks import ModelConfig, actor_critic  # noqa: E402
+from ppo_jax.sweeps.compiling import (  # noqa: E402
     advance_members,
     compile_population,
-    make_population,
     start_members,
 )
-from ppo_jax.ppo import PPOConfig, make_ppo  # noqa: E402
-from ppo_jax.rollout import collect, host_scan  # noqa: E402
-from ppo_jax.training import init_run, iterate  # noqa: E402
 from ppo_jax.types import Continuous, Hyperparams, TimeStep  # noqa: E402
 
 torch.set_num_threads(1)
@@ -546,7 +546,7 @@ def test_drivers_agree_in_a_process_of_their_own(device):
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"JAX_PLATFORMS": platform},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=300,

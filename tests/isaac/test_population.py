@@ -4,15 +4,16 @@ import time
 
 import pytest
 import running
-from test_scripts import MINUTES, SMALL, call
+from isaac_scripts import MINUTES, SMALL, call
 
 pytest.importorskip("isaaclab", reason="needs Isaac Lab: uv sync --extra isaaclab")
 
 import numpy as np
 from sweeping import table_of
 
-from ppo_jax import checkpoint, cli, metrics
-from ppo_jax.scripts import sweep as script
+from ppo_jax.cli import entry
+from ppo_jax.cli import sweep as script
+from ppo_jax.runs import checkpoint, folders, metrics
 
 FOUR = ("--population", "4", "--num_envs", "32", "--max_iterations", "12")
 RATES = ("schedule=fixed", "learning_rate=1e-4,1e-3,3e-3,1e-2")
@@ -55,7 +56,7 @@ def test_a_population_learns_in_one_simulator_and_survives_a_kill(tmp_path):
     assert len(set(table["learning_rate"])) > 4, "nobody has explored"
 
     out, _ = call(tmp_path, "sweep.py", "--export", "best")
-    (run,) = (tmp_path / cli.LOG_ROOT / "cartpole_direct").iterdir()
+    (run,) = (tmp_path / folders.LOG_ROOT / "cartpole_direct").iterdir()
     assert checkpoint.iterations(run) == [12]
     assert metrics.read_table(run)["iteration"] == list(range(12))
 
@@ -72,5 +73,5 @@ def test_members_learn_on_the_host_driver_too(tmp_path):
 
 def test_a_simulator_is_not_swept_without_a_population(tmp_path):
     argv = ("--task", SMALL[1], "--seeds", "2")
-    _, err = call(tmp_path, "sweep.py", *argv, expected=cli.USAGE_ERROR)
+    _, err = call(tmp_path, "sweep.py", *argv, expected=entry.USAGE_ERROR)
     assert "give --population P" in err

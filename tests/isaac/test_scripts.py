@@ -8,26 +8,16 @@ import numpy as np
 import pytest
 import running
 import yaml
+from isaac_scripts import MINUTES, SMALL, TASK, call
 
 pytest.importorskip("isaaclab", reason="needs Isaac Lab: uv sync --extra isaaclab")
 
 import torch
 
-from ppo_jax import checkpoint, metrics
-from ppo_jax.scripts import train
+from ppo_jax.cli import train
+from ppo_jax.runs import checkpoint, metrics
 
-TASK = "Isaac-Cartpole-Direct"
-SMALL = ("--task", TASK, "--device", "cpu", "--headless")
 SIZE = ("--num_envs", "8", "--seed", "3", "agent.save_interval=2")
-MINUTES = 240  # s, of one process: the first ever compiles the simulator's kernels
-
-
-def call(home, script, *argv, expected=0):
-    """Runs a script to its end; returns its stdout and stderr."""
-    process = running.start(home, str(running.ROOT / script), *argv)
-    code, out, err = running.finish(process, MINUTES)
-    assert code == expected, (code, out, err[-3000:])
-    return out, err
 
 
 def only_run(home, experiment):

@@ -15,7 +15,7 @@ from ppo_jax import (
     ppo_loss,
     squared_value_loss,
 )
-from ppo_jax.losses import sample_means
+from ppo_jax.learning.losses import sample_means
 
 
 # c = 0.2: the ratio pays within [0.8, 1.2]. What the clip would improve is not counted.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax.optimizers import OPTIMIZERS
+from ppo_jax.learning.optimizers import OPTIMIZERS
 
 LEARNING_RATE = 1e-3
 

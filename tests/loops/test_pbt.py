@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax.pbt import PBTConfig, evolve, exploit, explore
-from ppo_jax.rollout import init_episodes
+from ppo_jax.loops.pbt import PBTConfig, evolve, exploit, explore
+from ppo_jax.loops.rollout import init_episodes
 from ppo_jax.types import Hyperparams, RunState, TrainState
 
 NAN = float("nan")

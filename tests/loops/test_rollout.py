@@ -18,7 +18,7 @@ from ppo_jax import (
     host_scan,
     make_ppo,
 )
-from ppo_jax.rollout import NUM_RECENT, NUM_REPORTED, init_episodes
+from ppo_jax.loops.rollout import NUM_RECENT, NUM_REPORTED, init_episodes
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ppo_jax.config import Config
-from ppo_jax.scripts.rsl_rl_files import load_model
+from ppo_jax.rsl_rl.files import load_model
+from ppo_jax.runs.config import Config
 
 
 def test_without_torch_a_model_file_says_what_to_install(monkeypatch):

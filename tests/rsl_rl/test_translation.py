@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, Discrete, RunningStats, actor_critic
-from ppo_jax.config import AlgorithmConfig, Config, hyperparams
-from ppo_jax.networks import DistributionConfig, ModelConfig
-from ppo_jax.rsl_rl import (
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.rsl_rl.translation import (
     UnsupportedFeature,
     config_from_rsl_rl,
     params_from_rsl_rl,
     params_to_rsl_rl,
 )
+from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams
 
 
 def runner(algorithm=None, actor=None, critic=None, **others):

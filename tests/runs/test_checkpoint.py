@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax import checkpoint
-from ppo_jax.rollout import init_episodes
+from ppo_jax.loops.rollout import init_episodes
+from ppo_jax.runs import checkpoint
 from ppo_jax.types import RunState, TrainState
 
 NUM_ENVS = 3

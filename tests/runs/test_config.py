@@ -9,8 +9,9 @@ import yaml
 
 from configs import CONFIGS, config_for
 from envs import TASKS
-from ppo_jax import config
-from ppo_jax.config import (
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.runs import config
+from ppo_jax.runs.config import (
     AlgorithmConfig,
     Config,
     fields_of,
@@ -26,7 +27,6 @@ from ppo_jax.config import (
     short_name,
     to_dict,
 )
-from ppo_jax.networks import DistributionConfig, ModelConfig
 from ppo_jax.types import Continuous, Hyperparams
 
 PATHS = [path for path, _ in fields_of(Config())]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ppo_jax import metrics, plots
+from ppo_jax.runs import metrics, plots
 
 RSL_RL_TAGS = {  # of 5.5.1; learning and collecting are one program here
     "value_loss": "Loss/value",

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import running
 
-from ppo_jax import checkpoint, cli, metrics, runner
-from ppo_jax.scripts.tasks import make_trainer
+from ppo_jax.cli.tasks import make_trainer
+from ppo_jax.runs import checkpoint, folders, metrics, runner
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ TIMING = {"seconds", "iteration_time", "steps_per_second"}
 # Runs train.py, but stops at PLACE and waits there until a file of that name appears.
 WAIT = """
 import pathlib, sys, time
-from ppo_jax.scripts import train
-from ppo_jax import checkpoint, cli, console
+from ppo_jax.cli import console, entry, train
+from ppo_jax.runs import checkpoint
 
 def wait(name):
     print("waiting", flush=True)
@@ -63,7 +63,7 @@ def in_save(number):
 
 sys.argv[0] = "train.py"
 PLACE
-cli.run_script(train.main)
+entry.run_script(train.main)
 """
 
 
@@ -101,13 +101,13 @@ def start_waiting(home, cache, place, *argv):
 
 def only_run(home):
     """Returns the one run in a folder: a resumed run has no folder of its own."""
-    (run,) = (home / cli.LOG_ROOT / "Cartpole").iterdir()
+    (run,) = (home / folders.LOG_ROOT / "Cartpole").iterdir()
     return run
 
 
 def state_of(run):
     """Returns the newest checkpoint of a run: everything, as arrays."""
-    config = cli.load_config(run)
+    config = folders.load_config(run)
     restored = checkpoint.restore_run(run, runner.abstract_run(make_trainer(config)))
     assert (restored.iteration, restored.skipped) == (END, [])
 

@@ -15,20 +15,14 @@ import numpy as np
 import pytest
 import running
 
-from ppo_jax import (
-    Continuous,
-    TimeStep,
-    actor_critic,
-    checkpoint,
-    metrics,
-    runner,
-)
-from ppo_jax.config import AlgorithmConfig, Config
-from ppo_jax.losses import ppo_loss
-from ppo_jax.networks import ModelConfig
-from ppo_jax.ppo import make_ppo
-from ppo_jax.scripts import train
-from ppo_jax.training import iterate
+from ppo_jax import Continuous, TimeStep, actor_critic
+from ppo_jax.cli import train
+from ppo_jax.learning.losses import ppo_loss
+from ppo_jax.learning.ppo import make_ppo
+from ppo_jax.loops.training import iterate
+from ppo_jax.policies.networks import ModelConfig
+from ppo_jax.runs import checkpoint, metrics, runner
+from ppo_jax.runs.config import AlgorithmConfig, Config
 
 NUM_STEPS = 4
 FAULTY = np.array([False, True, False, True])  # environments 1 and 3

@@ -14,9 +14,10 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ppo_jax import cli
+from ppo_jax.cli import entry
+from ppo_jax.runs import folders
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = (
     "--num_envs=8",
     "num_steps_per_env=4",
@@ -29,8 +30,7 @@ TINY = (
 WAIT_IN_CHUNK = """
 import sys, time
 import numpy
-from ppo_jax import cli
-from ppo_jax.scripts import sweep
+from ppo_jax.cli import entry, sweep
 
 savez = numpy.savez
 
@@ -42,7 +42,7 @@ def save_and_wait(path, **arrays):
 
 numpy.savez = save_and_wait
 sys.argv[0] = "sweep.py"
-cli.run_script(sweep.main)
+entry.run_script(sweep.main)
 """
 
 
@@ -50,9 +50,9 @@ def call(script, *argv):
     """Returns the exit code of a script's `main` as its command line would run it."""
     with pytest.MonkeyPatch.context() as patch, cached_compilations(scratch("cache")):
         patch.setattr(sys, "argv", [name_of(script), *argv])
-        patch.setattr(cli, "use_compilation_cache", lambda: None)
+        patch.setattr(entry, "use_compilation_cache", lambda: None)
         with pytest.raises(SystemExit) as end:
-            cli.run_script(script.main)
+            entry.run_script(script.main)
     return end.value.code
 
 
@@ -83,12 +83,12 @@ def finish(process, seconds=240):
 @functools.cache
 def tiny_run():
     """Returns a run of two iterations, trained once for all tests: do not change it."""
-    from ppo_jax.scripts import train
+    from ppo_jax.cli import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(scratch("home"))
         assert call(train, *TINY, "--max_iterations=2", "--logger=none") == 0
-        (run,) = (scratch("home") / cli.LOG_ROOT / "Cartpole").iterdir()
+        (run,) = (scratch("home") / folders.LOG_ROOT / "Cartpole").iterdir()
     return run
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import running
 
-from ppo_jax.scripts import sweep as script
+from ppo_jax.cli import sweep as script
 
 QUICK = {"xla_backend_optimization_level": 0}  # nearly all the time here is XLA's
 FLAGS = "--xla_backend_optimization_level=0"

@@ -10,9 +10,10 @@ import pytest
 import running
 from sweeping import FLAGS
 
-from ppo_jax import cli, processes
-from ppo_jax.processes import Cluster
-from ppo_jax.scripts import sweep as script
+from ppo_jax.cli import entry
+from ppo_jax.cli import sweep as script
+from ppo_jax.runs import processes
+from ppo_jax.runs.processes import Cluster
 
 SCRIPT = str(running.ROOT / "sweep.py")
 SECONDS = 240  # that any process of a test may take
@@ -129,7 +130,7 @@ def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path):
         started = time.monotonic()
         code, _, err = running.finish(both[0], SECONDS)
     assert time.monotonic() - started < 60
-    assert code == cli.USAGE_ERROR, err
+    assert code == entry.USAGE_ERROR, err
     assert "sweep.py: another process has ended (" in err
     assert "start all processes again with --resume" in err
     assert (folder_in(tmp_path) / "chunks" / "stage0_program0_chunk0").is_dir()
@@ -143,7 +144,7 @@ def test_what_fails_in_process_0_alone_ends_both(tmp_path):
     )
     with two_processes(tmp_path, *SWEEP, code=code) as both:
         (code, _, err), (other, _, _) = finish_both(both)
-    assert code == cli.USAGE_ERROR
+    assert code == entry.USAGE_ERROR
     assert "sweep.py: no space left" in err
     assert other != 0
 
@@ -161,7 +162,7 @@ def test_a_mistake_is_said_by_both_and_ends_both(tmp_path, argv, second, sentenc
     with two_processes(tmp_path, *argv, second=second) as both:
         ends = finish_both(both)
     for code, _, err in ends:
-        assert code == cli.USAGE_ERROR, err
+        assert code == entry.USAGE_ERROR, err
         assert sentence in err
     assert not list(tmp_path.glob("**/manifest.json"))
 
@@ -203,7 +204,7 @@ def test_a_wrong_flag_is_one_sentence_and_nothing_starts(
     tmp_path, monkeypatch, capsys, argv, sentence
 ):
     monkeypatch.chdir(tmp_path)
-    assert running.call(script, *argv) == cli.USAGE_ERROR
+    assert running.call(script, *argv) == entry.USAGE_ERROR
     (line,) = capsys.readouterr().err.splitlines()
     assert sentence in line
     assert not list(tmp_path.iterdir())

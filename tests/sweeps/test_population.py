@@ -14,12 +14,12 @@ from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
     table_of,
 )
 
-from ppo_jax import checkpoint, cli, metrics, plots
-from ppo_jax.config import load
-from ppo_jax.pbt import PBTConfig
-from ppo_jax.scripts import play, train
-from ppo_jax.scripts import sweep as script
-from ppo_jax.sweep import from_dict, to_dict
+from ppo_jax.cli import entry, play, train
+from ppo_jax.cli import sweep as script
+from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.runs import checkpoint, folders, metrics, plots
+from ppo_jax.runs.config import load
+from ppo_jax.sweeps.planning import from_dict, to_dict
 
 ITERATIONS = 6
 TINY = (
@@ -99,8 +99,8 @@ def test_an_exported_member_has_the_values_that_it_has_come_to(evolved, capsys):
     """An ordinary run: played, and trained on at the rate of the last iteration."""
     rate = table_of(evolved)["hparams/learning_rate"].reshape(4, ITERATIONS)
     assert running.call(script, "--export=2", f"--sweep={evolved}") == 0
-    run = max((cli.LOG_ROOT / "Cartpole").iterdir())
-    config = load(run / cli.CONFIG_FILE)
+    run = max((folders.LOG_ROOT / "Cartpole").iterdir())
+    config = load(run / folders.CONFIG_FILE)
     assert np.float32(config.algorithm.learning_rate) == np.float32(rate[2, -1])
     assert (config.num_envs, config.seed) == (8, 5)
     assert checkpoint.iterations(run) == [ITERATIONS]
@@ -194,6 +194,6 @@ def test_what_makes_no_sense_is_said_before_anything_runs(home, argv, words, cap
     if any("Isaac" in word for word in argv):
         pytest.importorskip("isaaclab", reason="needs Isaac Lab")
     before = set(script.SWEEPS.glob("*"))
-    assert running.call(script, *argv) == cli.USAGE_ERROR
+    assert running.call(script, *argv) == entry.USAGE_ERROR
     assert words in capsys.readouterr().err
     assert set(script.SWEEPS.glob("*")) == before

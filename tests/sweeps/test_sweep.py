@@ -21,23 +21,22 @@ from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
 )
 
 from configs import config_for
-from ppo_jax import (
-    checkpoint,
-    cli,
-    metrics,
-    plots,
-    population,
-    runner,
-    sweep,
-    sweep_folder,
-    sweep_results,
-    sweep_run,
+from ppo_jax.cli import command_line, play, tasks, train
+from ppo_jax.cli import sweep as script
+from ppo_jax.loops import population
+from ppo_jax.runs import checkpoint, folders, metrics, plots, runner
+from ppo_jax.runs.config import override
+from ppo_jax.sweeps import (
+    axes,
+    chunk_loop,
+    compiling,
+    files,
+    planning,
+    ranking,
+    settings,
 )
-from ppo_jax.config import override
-from ppo_jax.scripts import play, tasks, train
-from ppo_jax.scripts import sweep as script
-from ppo_jax.sweep import Grid, Range
-from ppo_jax.sweep_results import Final
+from ppo_jax.sweeps.axes import Grid, Range
+from ppo_jax.sweeps.ranking import Final
 
 ITERATIONS = 4
 SETTINGS = (  # 64 steps, so that episodes end in the first iteration
@@ -71,8 +70,8 @@ def run_sweep(*argv, name="sweep"):
 def plan_of(*words, **options):
     """Returns a plan for Cartpole from words such as "gamma=0.9,0.99"."""
     axes = dict(word.split("=", 1) for word in words)
-    paths = {cli.find_path(name): text for name, text in axes.items()}
-    return sweep.make_sweep(config_for("Cartpole"), paths, **options)
+    paths = {command_line.find_path(name): text for name, text in axes.items()}
+    return settings.make_sweep(config_for("Cartpole"), paths, **options)
 
 
 # --- axes
@@ -91,7 +90,7 @@ def plan_of(*words, **options):
     ],
 )
 def test_values_are_split_at_commas_outside_of_brackets_and_quotes(text, parts):
-    assert list(sweep.split(text)) == parts
+    assert list(axes.split(text)) == parts
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_values_are_split_at_commas_outside_of_brackets_and_quotes(text, parts):
     ],
 )
 def test_an_axis_is_a_list_or_a_range(path, text, axis):
-    assert sweep.parse_axis(path, text) == axis
+    assert axes.parse_axis(path, text) == axis
 
 
 def test_settings_are_all_combinations_and_one_value_is_no_axis():
@@ -122,8 +121,8 @@ def test_settings_are_all_combinations_and_one_value_is_no_axis():
         (0.9, [8]),
         (0.9, [8, 8]),
     ]
-    assert sweep.config_of(plan, 3, seed=7).actor.hidden_dims == (8, 8)
-    assert sweep.config_of(plan, 3, seed=7).seed == 7
+    assert planning.config_of(plan, 3, seed=7).actor.hidden_dims == (8, 8)
+    assert planning.config_of(plan, 3, seed=7).seed == 7
 
 
 def test_draws_lie_in_their_ranges_and_go_with_every_combination():
@@ -145,13 +144,13 @@ def test_draws_lie_in_their_ranges_and_go_with_every_combination():
 
 def test_draws_are_a_function_of_the_seed_and_more_begin_with_the_same():
     ranges = [Range("a", "log", 1.0, 2.0), Range("b", "uniform", 0.0, 1.0)]
-    assert sweep.draw(ranges, 3, seed=1) == sweep.draw(ranges, 9, seed=1)[:3]
-    assert sweep.draw(ranges, 3, seed=1) != sweep.draw(ranges, 3, seed=2)
+    assert axes.draw(ranges, 3, seed=1) == axes.draw(ranges, 9, seed=1)[:3]
+    assert axes.draw(ranges, 3, seed=1) != axes.draw(ranges, 3, seed=2)
 
 
 def test_members_are_settings_times_seeds():
     plan = plan_of("gamma=0.9,0.99", num_seeds=2)
-    assert sweep.members_of(plan, [0, 1]) == [
+    assert planning.members_of(plan, [0, 1]) == [
         (0, 0, 42),
         (1, 0, 43),
         (2, 1, 42),
@@ -170,7 +169,7 @@ def test_members_are_settings_times_seeds():
 )
 def test_only_what_fixes_shapes_or_control_flow_makes_a_program(words, programs):
     plan = plan_of(*words)
-    groups = sweep.programs_of(plan)
+    groups = planning.programs_of(plan)
     assert len(groups) == programs
     everything = sorted(setting for group in groups for setting in group.settings)
     assert everything == list(range(len(plan.settings)))
@@ -178,7 +177,7 @@ def test_only_what_fixes_shapes_or_control_flow_makes_a_program(words, programs)
 
 def test_a_plan_survives_its_manifest():
     plan = plan_of("actor.hidden_dims=[8],[8,8]", "desired_kl=none,0.01", num_seeds=2)
-    again = sweep.from_dict(json.loads(json.dumps(sweep.to_dict(plan))))
+    again = planning.from_dict(json.loads(json.dumps(planning.to_dict(plan))))
     assert again == plan
 
 
@@ -190,7 +189,7 @@ def test_a_plan_survives_its_manifest():
     ("members", "limit", "rows"), [(12, 12, 12), (12, 5, 4), (10, 9, 5), (3, 99, 3)]
 )
 def test_chunks_are_few_and_equal(members, limit, rows):
-    assert population.chunk_rows(members, limit) == rows
+    assert planning.chunk_rows(members, limit) == rows
 
 
 @pytest.mark.parametrize(
@@ -209,18 +208,18 @@ def test_members_that_do_not_fit_the_memory_come_one_chunk_after_another(
     monkeypatch, free, devices, rows
 ):
     """10 members of 100 bytes; on several devices each holds its part of a chunk."""
-    monkeypatch.setattr(population, "free_bytes", lambda mesh: free)
-    monkeypatch.setattr(population, "compile_population", compile_to(100))
-    made = population.compile_what_fits(on_devices(devices), 10)
+    monkeypatch.setattr(compiling, "free_bytes", lambda mesh: free)
+    monkeypatch.setattr(compiling, "compile_population", compile_to(100))
+    made = compiling.compile_what_fits(on_devices(devices), 10)
     assert made.num_bytes <= free
     assert made.size == -(-rows // devices) * devices
 
 
 def test_a_member_that_does_not_fit_alone_is_said(monkeypatch):
-    monkeypatch.setattr(population, "free_bytes", lambda mesh: 2**29)
-    monkeypatch.setattr(population, "compile_population", compile_to(2**30))
+    monkeypatch.setattr(compiling, "free_bytes", lambda mesh: 2**29)
+    monkeypatch.setattr(compiling, "compile_population", compile_to(2**30))
     with pytest.raises(ValueError, match=r"needs 1 GiB, and 0\.5 GiB are free"):
-        population.compile_what_fits(on_devices(2), 10)
+        compiling.compile_what_fits(on_devices(2), 10)
 
 
 def on_devices(number):
@@ -233,7 +232,7 @@ def compile_to(num_bytes):
 
     def compile_population(functions, num_members):
         per_device = -(-num_members // functions.mesh.size)
-        return population.Compiled(
+        return compiling.Compiled(
             size=per_device * functions.mesh.size,
             num_bytes=per_device * num_bytes,
             num_iterations=1,
@@ -249,9 +248,9 @@ def compile_to(num_bytes):
 def test_the_memory_of_a_program_holds_its_runs_and_more(swept):
     """At least what all members keep, and less than a hundred times that."""
     plan = plan_in(swept)
-    (program,) = sweep.programs_of(plan)
-    functions = sweep_run.population_of(plan, program, tasks.make_env)
-    made = population.compile_population(functions, 12)
+    (program,) = planning.programs_of(plan)
+    functions = chunk_loop.population_of(plan, program, tasks.make_env)
+    made = compiling.compile_population(functions, 12)
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.run))
     assert kept < made.num_bytes < 100 * kept
 
@@ -259,7 +258,7 @@ def test_the_memory_of_a_program_holds_its_runs_and_more(swept):
 def test_free_memory_is_a_part_of_what_the_system_has_available():
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:1]), ("member",))
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 2**26 < population.free_bytes(mesh) < total
+    assert 2**26 < compiling.free_bytes(mesh) < total
 
 
 # --- running
@@ -269,8 +268,8 @@ def test_a_row_is_the_run_alone(swept):
     """Every metric of every iteration, and all that was learned, to 1e-5."""
     table, plan = table_of(swept), plan_in(swept)
     for member in (0, 7):
-        row = sweep.members_of(plan, range(4))[member]
-        config = sweep.config_of(plan, row.setting, row.seed)
+        row = planning.members_of(plan, range(4))[member]
+        config = planning.config_of(plan, row.setting, row.seed)
         run, history = lone_run(config)
         mine = table["member"] == member
         assert set(table["seed"][mine]) == {row.seed}
@@ -278,7 +277,7 @@ def test_a_row_is_the_run_alone(swept):
             np.testing.assert_allclose(
                 table[name][mine], values, 1e-4, 1e-5, err_msg=name
             )
-        ended = sweep_folder.load_runs(swept, None, [member], run)
+        ended = files.load_runs(swept, None, [member], run)
         for x, y in zip(jax.tree.leaves(ended), jax.tree.leaves(run), strict=True):
             if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
                 x, y = jax.random.key_data(x), jax.random.key_data(y)
@@ -287,7 +286,7 @@ def test_a_row_is_the_run_alone(swept):
 
 def plan_in(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    return sweep.from_dict(manifest["sweep"])
+    return planning.from_dict(manifest["sweep"])
 
 
 def lone_run(config):
@@ -347,13 +346,13 @@ def test_every_distinct_program_is_compiled_once(home, monkeypatch):
 
 def count_compilations(monkeypatch):
     """Returns a list that the size of every compiled population is added to."""
-    sizes, compile_population = [], population.compile_population
+    sizes, compile_population = [], compiling.compile_population
 
     def counted(functions, num_members):
         sizes.append(num_members)
         return compile_population(functions, num_members)
 
-    monkeypatch.setattr(population, "compile_population", counted)
+    monkeypatch.setattr(compiling, "compile_population", counted)
     return sizes
 
 
@@ -446,9 +445,9 @@ def test_a_stopped_sweep_is_the_beginning_of_the_whole_one(swept, halved):
 )
 def test_stages_and_blocks(iterations, stop_bad, ends, block):
     config = override(config_for("Cartpole"), {"max_iterations": iterations})
-    plan = sweep.Sweep(config, (), ({},), 1, stop_bad)
-    assert sweep.stage_ends(plan, config) == ends
-    assert sweep.block_length(plan, config) == block
+    plan = planning.Sweep(config, (), ({},), 1, stop_bad)
+    assert planning.stage_ends(plan, config) == ends
+    assert planning.block_length(plan, config) == block
 
 
 @pytest.mark.parametrize(
@@ -456,7 +455,7 @@ def test_stages_and_blocks(iterations, stop_bad, ends, block):
     [(4, 0.5, 2), (5, 0.5, 3), (1, 0.9, 1), (3, 0.99, 1), (3, 0.1, 3)],
 )
 def test_a_fraction_is_stopped_but_never_all(settings, fraction, kept):
-    assert sweep.num_kept(settings, fraction) == kept
+    assert planning.num_kept(settings, fraction) == kept
 
 
 def test_a_member_that_diverges_harms_no_other(home, capsys):
@@ -483,19 +482,19 @@ def test_a_member_that_diverges_harms_no_other(home, capsys):
 
 def test_final_return_is_the_mean_of_the_last_tenth():
     """Of 20 iterations the last 2; of 4 the last; NaN where no episode ended."""
-    assert sweep_results.final_return(np.arange(20.0)) == 18.5
-    assert sweep_results.final_return(np.array([5.0, 1.0, 2.0, 3.0])) == 3.0
-    assert math.isnan(sweep_results.final_return(np.array([np.nan])))
+    assert ranking.final_return(np.arange(20.0)) == 18.5
+    assert ranking.final_return(np.array([5.0, 1.0, 2.0, 3.0])) == 3.0
+    assert math.isnan(ranking.final_return(np.array([np.nan])))
 
 
 def test_interquartile_mean_and_its_interval():
     """Of 1, 2, 3, 100 the middle is 2.5; equal numbers are sure; one says nothing."""
-    numbers = sweep_results.interquartile([1.0, 100.0, 2.0, 3.0])
+    numbers = ranking.interquartile([1.0, 100.0, 2.0, 3.0])
     assert numbers["iqm"] == 2.5
     assert 1.0 <= numbers["iqm_low"] < 2.5 < numbers["iqm_high"] <= 100.0
-    equal = sweep_results.interquartile([7.0] * 5)
+    equal = ranking.interquartile([7.0] * 5)
     assert equal == {"iqm": 7.0, "iqm_low": 7.0, "iqm_high": 7.0}
-    alone = sweep_results.interquartile([7.0])
+    alone = ranking.interquartile([7.0])
     assert alone["iqm"] == 7.0
     assert math.isnan(alone["iqm_low"])
 
@@ -504,9 +503,9 @@ def test_the_interval_covers_the_mean_of_a_normal_sample_about_95_times_in_100(
     monkeypatch,
 ):
     """Of 60 samples of 16, at least 50 (fewer would be a chance of 1e-3)."""
-    monkeypatch.setattr(sweep_results, "NUM_RESAMPLES", 500)
+    monkeypatch.setattr(ranking, "NUM_RESAMPLES", 500)
     rng = np.random.default_rng(1)
-    samples = [sweep_results.interquartile(rng.normal(3.0, 1.0, 16)) for _ in range(60)]
+    samples = [ranking.interquartile(rng.normal(3.0, 1.0, 16)) for _ in range(60)]
     covered = sum(x["iqm_low"] <= 3.0 <= x["iqm_high"] for x in samples)
     assert 50 <= covered < 60
 
@@ -521,7 +520,7 @@ def test_rank_puts_failures_last_and_what_never_ended_before_them():
         *(final(0, 1.0), final(0, 3.0), final(1, 2.0), final(1, 4.0)),
         *(final(2, math.nan), final(3, 99.0), final(3, 99.0, failed_at=5)),
     ]
-    ranked = sweep_results.rank(ended, [0, 1, 2, 3])
+    ranked = ranking.rank(ended, [0, 1, 2, 3])
     assert [score.setting for score in ranked] == [1, 0, 2, 3]
     assert ranked[0].final_return == 3.0
     assert ranked[3].failed == 1
@@ -553,7 +552,7 @@ def test_pictures_are_drawn(swept):
 def test_an_exported_member_plays_and_trains_on(swept, capsys):
     """As any run does: its curves go on, its best is what the sweep found."""
     assert running.call(script, "--export=best", f"--sweep={swept}") == 0
-    (folder,) = (cli.LOG_ROOT / "Cartpole").glob("*_member_*")
+    (folder,) = (folders.LOG_ROOT / "Cartpole").glob("*_member_*")
     number = int(folder.name.rpartition("_")[2])
     table = table_of(swept)
     last = table["iteration"] == ITERATIONS - 1
@@ -565,7 +564,7 @@ def test_an_exported_member_plays_and_trains_on(swept, capsys):
     capsys.readouterr()
     assert running.call(play, f"--checkpoint={folder}", "--num_envs=4") == 0
     assert f"Playing {folder} at iteration 4." in capsys.readouterr().out
-    config = cli.load_config(folder)
+    config = folders.load_config(folder)
     longer = override(config, {"max_iterations": 6})
     more = ("--resume", f"--checkpoint={folder}", "--max_iterations=6")
     assert running.call(train, *more) == 0
