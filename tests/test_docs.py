@@ -17,7 +17,7 @@ import ppo_jax
 from configs import config_for
 from ppo_jax.cli import command_line, play, sweep, train
 from ppo_jax.policies.networks import DistributionConfig, ModelConfig
-from ppo_jax.rsl_rl import translation
+from ppo_jax.rsl_rl import configurations
 from ppo_jax.runs.config import AlgorithmConfig, Config, override
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -189,9 +189,9 @@ def test_migrating_calls_equal_what_both_have():
 def test_migrating_has_what_is_left_away_and_what_older_versions_had():
     text = prose(MIGRATING)
     (left_away,) = re.findall(r"Left away,.*?:(.*?)\.\n\n", text, re.DOTALL)
-    assert code_in(left_away) == translation.IGNORED - {"class_name"}
+    assert code_in(left_away) == configurations.IGNORED - {"class_name"}
     named = {word.rpartition(".")[2] for word in code_in(text)}
-    assert translation.OLD_DISTRIBUTION.keys() <= named
+    assert configurations.OLD_DISTRIBUTION.keys() <= named
     assert {"stochastic", "state_dependent_std", "empirical_normalization"} <= named
 
 
@@ -202,14 +202,14 @@ def refused():
 
 
 def test_migrating_has_every_feature_that_is_refused():
-    assert set(translation.UNSUPPORTED) <= set(refused())
+    assert set(configurations.UNSUPPORTED) <= set(refused())
 
 
 @pytest.mark.parametrize("setting", refused())
 def test_what_migrating_calls_refused_is_refused(setting):
     actor = {"distribution_cfg": {"class_name": "GaussianDistribution"}}
     runner = {"actor": actor, "critic": {}, "algorithm": {}}
-    translation.config_from_rsl_rl(runner)
+    configurations.config_from_rsl_rl(runner)
     key, _, value = setting.partition("=")
     if key == "a class of your own":
         runner["actor"]["class_name"] = "mine.models:Transformer"
@@ -219,8 +219,8 @@ def test_what_migrating_calls_refused_is_refused(setting):
         runner["class_name"] = value.strip('"')
     else:
         runner["actor"]["class_name"] = value.strip('"')
-    with pytest.raises(translation.UnsupportedFeature):
-        translation.config_from_rsl_rl(runner)
+    with pytest.raises(configurations.UnsupportedFeature):
+        configurations.config_from_rsl_rl(runner)
 
 
 def test_migrating_has_every_flag():

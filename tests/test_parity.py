@@ -18,7 +18,7 @@ import pytest
 from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.ppo import learning_batch, optimize
-from ppo_jax.rsl_rl.translation import (
+from ppo_jax.rsl_rl import (
     UnsupportedFeature,
     config_from_rsl_rl,
     params_from_rsl_rl,

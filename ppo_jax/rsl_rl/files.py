@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ppo_jax.learning.optimizers import OPTIMIZERS
-from ppo_jax.rsl_rl.translation import params_from_rsl_rl, params_to_rsl_rl
+from ppo_jax.rsl_rl.weights import params_from_rsl_rl, params_to_rsl_rl
 from ppo_jax.runs.config import Config
 from ppo_jax.types import Params, TrainState
 

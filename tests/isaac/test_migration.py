@@ -16,8 +16,8 @@ from tensordict import TensorDict
 from ppo_jax import Continuous, actor_critic
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.learning.ppo import make_ppo
+from ppo_jax.rsl_rl import config_from_rsl_rl, params_to_rsl_rl
 from ppo_jax.rsl_rl.files import load_model, save_model
-from ppo_jax.rsl_rl.translation import config_from_rsl_rl, params_to_rsl_rl
 from ppo_jax.runs.config import hyperparams
 
 torch.set_num_threads(1)

@@ -1,0 +1,172 @@
+"""What rsl_rl's runners are configured with, as a configuration of ours."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING
+from typing import Any
+
+from ppo_jax.options import nearest
+from ppo_jax.rsl_rl.weights import HEAD_ROWS
+from ppo_jax.runs.config import AlgorithmConfig, Config, from_dict
+
+# Settings of rsl_rl that say where or how it runs, not what it computes.
+IGNORED = {
+    "device",
+    "class_name",
+    "load_run",
+    "load_checkpoint",
+    "resume",
+    "torch_compile_mode",
+    "wandb_project",
+    "neptune_project",
+    "logger",
+    "multi_gpu",
+    "grad_reduce_bucket_mb",
+    "store_code_state",
+}
+UNSUPPORTED = ("rnd_cfg", "symmetry_cfg", "share_cnn_encoders")  # of the algorithm
+DEFAULT_HIDDEN_DIMS = (256, 256, 256)  # rsl_rl's, where a plain dict gives none
+
+# What version 4 called the fields of a distribution, which were the model's.
+OLD_DISTRIBUTION = {"init_noise_std": "init_std", "noise_std_type": "std_type"}
+
+
+class UnsupportedFeature(ValueError):
+    """An rsl_rl configuration asks for what is not here; `feature` names it."""
+
+    def __init__(self, feature: str) -> None:
+        """Keeps the feature's name; that of somebody's class is its path."""
+        self.feature = feature
+        owner = "" if re.search(r"[.:]", feature) else "rsl_rl's "
+        super().__init__(f"{owner}{feature} is not supported yet")
+
+
+def config_from_rsl_rl(runner: Mapping[str, Any], **overrides: Any) -> Config:
+    """Returns the configuration that means the same as an rsl_rl runner's.
+
+    What is None, {} or MISSING is not given. Settings of older versions are read as
+    Isaac Lab reads them: `policy` and `empirical_normalization` of before version 4
+    where a model is not given, and version 4's noise of a model where its
+    `distribution_cfg` is not.
+
+    Args:
+      runner: the runner's configuration as nested dicts, `to_dict()` of Isaac Lab's.
+      **overrides: top-level fields that rsl_rl does not have, such as task, num_envs.
+
+    Raises:
+      UnsupportedFeature: it asks for a feature that is not here; names it.
+      ValueError: a key is unknown, or a value is not allowed.
+    """
+    runner = _given(runner)
+    _require_class(runner, "OnPolicyRunner")
+    algorithm = _algorithm(runner.pop("algorithm", {}))
+    actor, critic = _models(runner)
+    data = {key: value for key, value in runner.items() if key not in IGNORED}
+    data |= overrides | {"algorithm": algorithm, "actor": actor, "critic": critic}
+    return from_dict(data)
+
+
+def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
+    given = _given(algorithm)
+    _require_class(given, "PPO")
+    for feature in UNSUPPORTED:
+        if given.pop(feature, None):
+            raise UnsupportedFeature(feature)
+    translated = {key: value for key, value in given.items() if key not in IGNORED}
+    if algorithm.get("desired_kl", 0.0) is None:
+        translated["desired_kl"] = None  # says something: the rate is fixed
+    known = AlgorithmConfig.__dataclass_fields__
+    for key in translated:
+        if key not in known:
+            raise ValueError(
+                f"there is no option 'algorithm.{key}': {nearest(key, known)}"
+            )
+    if translated.get("schedule", "adaptive") != "adaptive":
+        translated["schedule"] = "fixed"  # any other word means that in rsl_rl
+    if "optimizer" in translated:
+        translated["optimizer"] = str(translated["optimizer"]).lower()
+    return translated
+
+
+def _models(runner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Takes actor and critic out of a runner's settings, and what they were before."""
+    policy = _given(runner.pop("policy", {}))
+    is_normalized = runner.pop("empirical_normalization", False)
+    if is_normalized and not policy:
+        raise ValueError(
+            f"empirical_normalization = {is_normalized} is not read without 'policy': "
+            "give actor and critic obs_normalization = true"
+        )
+
+    def model(name: str) -> dict[str, Any]:
+        given = _given(runner.pop(name, {}))
+        if not given and policy:
+            given = _part_of_policy(policy, name, is_normalized)
+        return _model(given, name)
+
+    return model("actor"), model("critic")
+
+
+def _part_of_policy(
+    policy: Mapping[str, Any], name: str, is_normalized: bool
+) -> dict[str, Any]:
+    """Returns the model `name` of what held both models before version 4."""
+    _require_class(policy, "ActorCritic")
+    model: dict[str, Any] = {"obs_normalization": is_normalized}
+    for key, value in policy.items():
+        owner, _, field = key.partition("_")
+        if owner == name:
+            model[field] = value
+        elif owner not in ("actor", "critic") and key != "class_name":
+            model[key] = value
+    return model | {"stochastic": name == "actor"}
+
+
+def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
+    """Returns a model's settings, its distribution as version 5 gives it."""
+    translated = {"hidden_dims": DEFAULT_HIDDEN_DIMS} | model
+    translated["class_name"] = _require_class(model, "MLPModel")
+    noise = {
+        new: translated.pop(old)
+        for old, new in OLD_DISTRIBUTION.items()
+        if old in translated
+    }
+    is_stochastic = translated.pop("stochastic", False)
+    depends_on_state = translated.pop("state_dependent_std", False)
+    distribution = _given(translated.get("distribution_cfg"))
+    if not distribution and is_stochastic:
+        kind = "HeteroscedasticGaussian" if depends_on_state else "Gaussian"
+        distribution = {"class_name": f"{kind}Distribution"} | noise
+    if distribution:
+        kind = _require_class(distribution, "GaussianDistribution", *HEAD_ROWS)
+        translated["distribution_cfg"] = distribution | {"class_name": kind}
+    elif name == "actor":
+        raise UnsupportedFeature("actor without a distribution")
+    return translated
+
+
+def _given(settings: Any) -> dict[str, Any]:
+    """Returns the settings that say something."""
+    if not isinstance(settings, Mapping):
+        return {}
+    return {
+        key: value
+        for key, value in settings.items()
+        if value is not None and value != {} and not isinstance(value, type(MISSING))
+    }
+
+
+def _require_class(settings: Mapping[str, Any], default: str, *others: str) -> str:
+    """Returns which of the classes that are here the settings ask for.
+
+    rsl_rl takes a name, a path ("rsl_rl.models:MLPModel", with a colon or a dot) or
+    a class.
+    """
+    asked = settings.get("class_name", default)
+    if not isinstance(asked, str):
+        asked = f"{asked.__module__}:{asked.__qualname__}"
+    if asked.startswith("rsl_rl."):
+        asked = re.split(r"[.:]", asked)[-1]
+    if asked not in (default, *others):
+        raise UnsupportedFeature(str(asked))
+    return str(asked)

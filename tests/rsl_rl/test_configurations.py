@@ -1,0 +1,305 @@
+"""rsl_rl's configurations, as ours."""
+
+from dataclasses import MISSING
+
+import pytest
+
+from ppo_jax.policies.networks import DistributionConfig, ModelConfig
+from ppo_jax.rsl_rl import UnsupportedFeature, config_from_rsl_rl
+from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams
+
+
+def runner(algorithm=None, actor=None, critic=None, **others):
+    """A runner's configuration as Isaac Lab's `to_dict()` gives it."""
+    return {
+        "class_name": "OnPolicyRunner",
+        "seed": 7,
+        "device": "cuda:0",
+        "num_steps_per_env": 16,
+        "max_iterations": 150,
+        "save_interval": 50,
+        "experiment_name": "cartpole",
+        "run_name": "",
+        "obs_groups": {"actor": ["policy"], "critic": ["policy", "height"]},
+        "clip_actions": 2.0,
+        "check_for_nan": False,
+        "logger": "wandb",
+        "wandb_project": "isaaclab",
+        "resume": False,
+        "load_run": ".*",
+        "load_checkpoint": "model_.*.pt",
+        "torch_compile_mode": None,
+        "policy": {},
+        "empirical_normalization": {},
+        "actor": {
+            "class_name": "MLPModel",
+            "hidden_dims": [32, 16],
+            "activation": "elu",
+            "obs_normalization": True,
+            "distribution_cfg": {
+                "class_name": "GaussianDistribution",
+                "init_std": 0.5,
+                "std_type": "log",
+            },
+            **(actor or {}),
+        },
+        "critic": {
+            "class_name": "MLPModel",
+            "hidden_dims": [64],
+            "activation": "relu",
+            "obs_normalization": False,
+            "distribution_cfg": None,
+            **(critic or {}),
+        },
+        "algorithm": {
+            "class_name": "PPO",
+            "num_learning_epochs": 8,
+            "learning_rate": 3e-4,
+            "rnd_cfg": None,
+            "symmetry_cfg": None,
+            "share_cnn_encoders": False,
+            **(algorithm or {}),
+        },
+        **others,
+    }
+
+
+# --- configurations
+
+
+def test_a_runner_is_translated_field_by_field():
+    config = config_from_rsl_rl(runner(), task="Cartpole", num_envs=512)
+    assert config == Config(
+        task="Cartpole",
+        num_envs=512,
+        seed=7,
+        num_steps_per_env=16,
+        max_iterations=150,
+        save_interval=50,
+        experiment_name="cartpole",
+        obs_groups={"actor": ("policy",), "critic": ("policy", "height")},
+        clip_actions=2.0,
+        check_for_nan=False,
+        actor=ModelConfig(
+            hidden_dims=(32, 16),
+            obs_normalization=True,
+            distribution_cfg=DistributionConfig(init_std=0.5, std_type="log"),
+        ),
+        critic=ModelConfig(hidden_dims=(64,), activation="relu"),
+        algorithm=AlgorithmConfig(num_learning_epochs=8, learning_rate=3e-4),
+    )
+
+
+def test_what_is_not_said_has_the_defaults_of_rsl_rl():
+    algorithm = config_from_rsl_rl(runner(algorithm={})).algorithm
+    wanted = {
+        "num_mini_batches": 4,
+        "clip_param": 0.2,
+        "gamma": 0.99,
+        "lam": 0.95,
+        "value_loss_coef": 1.0,
+        "entropy_coef": 0.01,
+        "max_grad_norm": 1.0,
+        "optimizer": "adam",
+        "use_clipped_value_loss": True,
+        "schedule": "adaptive",
+        "desired_kl": 0.01,
+        "normalize_advantage_per_mini_batch": False,
+        "use_mixed_precision": False,
+    }
+    assert {name: getattr(algorithm, name) for name in wanted} == wanted
+    assert AlgorithmConfig().learning_rate == 1e-3
+    assert AlgorithmConfig().num_learning_epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "schedule"),
+    [
+        ({"schedule": "adaptive"}, "adaptive"),
+        ({"schedule": "fixed"}, "fixed"),
+        ({"schedule": "linear"}, "fixed"),  # rsl_rl does not look at other words
+        ({"schedule": "Adaptive"}, "fixed"),
+        ({"desired_kl": None}, "fixed"),
+    ],
+)
+def test_any_word_but_adaptive_is_a_fixed_schedule(algorithm, schedule):
+    assert config_from_rsl_rl(runner(algorithm)).algorithm.schedule == schedule
+
+
+def test_without_a_desired_kl_the_hyperparameters_are_still_numbers():
+    algorithm = config_from_rsl_rl(runner({"desired_kl": None})).algorithm
+    assert all(isinstance(value, float) for value in hyperparams(algorithm))
+
+
+def test_the_optimizer_is_named_in_any_case():
+    assert config_from_rsl_rl(runner({"optimizer": "AdamW"})).algorithm.optimizer == (
+        "adamw"
+    )
+
+
+def test_overrides_win():
+    config = config_from_rsl_rl(runner(), max_iterations=3, seed=1)
+    assert (config.max_iterations, config.seed) == (3, 1)
+
+
+def test_none_and_missing_say_nothing():
+    """Isaac Lab's `to_dict` makes {} of a MISSING setting."""
+    for nothing in ({}, None, MISSING):
+        silent = runner(
+            {"optimizer": nothing, "rnd_cfg": nothing},
+            actor={"activation": nothing, "cnn_cfg": nothing},
+            critic={"distribution_cfg": nothing, "stochastic": nothing},
+            clip_actions=nothing,
+            obs_groups=nothing,
+        )
+        config = config_from_rsl_rl(silent)
+        assert config.algorithm.optimizer == "adam"
+        assert config.actor.activation == "elu"
+        assert config.clip_actions is None
+        assert config.obs_groups == {}
+
+
+def of_before_version_4(empirical_normalization=MISSING, **policy):
+    policy = {
+        "class_name": "ActorCritic",
+        "init_noise_std": 0.5,
+        "noise_std_type": "log",
+        "actor_hidden_dims": [32, 16],
+        "critic_hidden_dims": [64],
+        "activation": "tanh",
+        **policy,
+    }
+    return runner() | {
+        "actor": MISSING,
+        "critic": {},
+        "policy": policy,
+        "empirical_normalization": empirical_normalization,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "normalized"),
+    [
+        ({}, (False, False)),
+        ({"empirical_normalization": True}, (True, True)),
+        ({"actor_obs_normalization": True}, (True, False)),
+        (
+            {"empirical_normalization": True, "critic_obs_normalization": False},
+            (True, False),
+        ),
+    ],
+)
+def test_a_policy_of_before_version_4_is_two_models(old, normalized):
+    """Its own normalisation goes before that of the runner."""
+    config = config_from_rsl_rl(of_before_version_4(**old))
+    spread = DistributionConfig(init_std=0.5, std_type="log")
+    assert config.actor == ModelConfig(
+        hidden_dims=(32, 16),
+        activation="tanh",
+        obs_normalization=normalized[0],
+        distribution_cfg=spread,
+    )
+    assert config.critic == ModelConfig(
+        hidden_dims=(64,), activation="tanh", obs_normalization=normalized[1]
+    )
+
+
+def test_a_model_goes_before_the_policy_of_before_version_4():
+    old = of_before_version_4() | {"critic": {"hidden_dims": [9]}}
+    config = config_from_rsl_rl(old)
+    assert config.critic == ModelConfig(hidden_dims=(9,))
+    assert config.actor.activation == "tanh"
+
+
+def test_normalization_that_nothing_reads_is_refused():
+    with pytest.raises(ValueError, match="empirical_normalization = True is not read"):
+        config_from_rsl_rl(runner(empirical_normalization=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "distribution"),
+    [
+        ({"stochastic": True}, DistributionConfig(init_std=0.3, std_type="log")),
+        (
+            {"stochastic": True, "state_dependent_std": True},
+            DistributionConfig("HeteroscedasticGaussianDistribution", 0.3, "log"),
+        ),
+        (
+            {"stochastic": True, "distribution_cfg": {"init_std": 0.7}},
+            DistributionConfig(init_std=0.7),
+        ),
+    ],
+)
+def test_the_noise_of_version_4_is_a_distribution(model, distribution):
+    """Unless the distribution is given as well."""
+    old = {"distribution_cfg": None, "init_noise_std": 0.3, "noise_std_type": "log"}
+    config = config_from_rsl_rl(runner(actor=old | model, critic=old))
+    assert config.actor.distribution_cfg == distribution
+    assert config.critic.distribution_cfg is None
+
+
+class Mine:
+    """Somebody's own model."""
+
+
+@pytest.mark.parametrize(
+    ("class_name", "missing"),
+    [
+        ("MLPModel", None),
+        ("rsl_rl.models:MLPModel", None),
+        ("rsl_rl.models.mlp_model.MLPModel", None),
+        ("rsl_rl.models:RNNModel", "rsl_rl's RNNModel is not"),
+        ("robots.models:MLPModel", "^robots.models:MLPModel is not"),
+        (Mine, f"^{__name__}:Mine is not"),
+    ],
+)
+def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
+    configuration = runner(actor={"class_name": class_name})
+    if missing is None:
+        assert config_from_rsl_rl(configuration) == config_from_rsl_rl(runner())
+    else:
+        with pytest.raises(UnsupportedFeature, match=missing):
+            config_from_rsl_rl(configuration)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "feature"),
+    [
+        (
+            of_before_version_4(class_name="ActorCriticRecurrent"),
+            "ActorCriticRecurrent",
+        ),
+        (runner({"rnd_cfg": {"weight": 1.0}}), "rnd_cfg"),
+        (runner({"symmetry_cfg": {"use_mirror_loss": True}}), "symmetry_cfg"),
+        (runner({"share_cnn_encoders": True}), "share_cnn_encoders"),
+        (runner({"class_name": "Distillation"}), "Distillation"),
+        (runner(actor={"class_name": "RNNModel", "rnn_type": "gru"}), "RNNModel"),
+        (runner(critic={"class_name": "CNNModel", "cnn_cfg": {}}), "CNNModel"),
+        (runner(actor={"distribution_cfg": {"class_name": "Mine"}}), "Mine"),
+        (runner(class_name="DistillationRunner"), "DistillationRunner"),
+    ],
+)
+def test_a_feature_that_is_missing_is_named(configuration, feature):
+    with pytest.raises(
+        UnsupportedFeature, match=f"{feature} is not supported"
+    ) as error:
+        config_from_rsl_rl(configuration)
+    assert error.value.feature == feature
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        (
+            runner({"clip_parm": 0.1}),
+            "'algorithm.clip_parm': did you mean 'clip_param'",
+        ),
+        (runner(actor={"hiden_dims": [3]}), "'actor.hiden_dims': .*'hidden_dims'"),
+        (runner(max_iteration=3), "'max_iteration': did you mean 'max_iterations'"),
+        (runner({"gamma": 1.5}), "algorithm.gamma = 1.5 .*from 0 to 1"),
+        (runner(critic={"activation": "rleu"}), "critic.activation = .*'relu'"),
+    ],
+)
+def test_an_unknown_key_or_value_names_the_nearest(configuration, message):
+    with pytest.raises(ValueError, match=message):
+        config_from_rsl_rl(configuration)
