@@ -21,13 +21,13 @@ from ppo_jax.loops.evaluation import Evaluation, Recording, evaluate, record
 from ppo_jax.loops.pbt import PBTConfig, evolve
 from ppo_jax.loops.rollout import collect, host_scan
 from ppo_jax.loops.training import init_run, iterate, train
-from ppo_jax.policies.distributions import Beta, Categorical, Gaussian
-from ppo_jax.policies.networks import (
+from ppo_jax.policies.actor_critic import (
     DistributionConfig,
     ModelConfig,
     actor_critic,
     from_modules,
 )
+from ppo_jax.policies.distributions import Beta, Categorical, Gaussian
 from ppo_jax.policies.normalization import (
     RunningStats,
     init_stats,

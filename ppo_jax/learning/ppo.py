@@ -14,7 +14,7 @@ from ppo_jax.learning.advantages import gae, successor_value
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.options import check_options, one_of, option, positive
-from ppo_jax.policies.networks import in_bfloat16
+from ppo_jax.policies.actor_critic import in_bfloat16
 from ppo_jax.types import (
     ActorCritic,
     AdvantageFn,

@@ -26,7 +26,7 @@ from ppo_jax.options import (
     positive,
     seed_number,
 )
-from ppo_jax.policies.networks import DistributionConfig, ModelConfig, actor_critic
+from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig, actor_critic
 from ppo_jax.types import ActionSpace, ActorCritic, Hyperparams
 
 

@@ -24,7 +24,7 @@ from ppo_jax.learning.ppo import PPOConfig, make_ppo  # noqa: E402
 from ppo_jax.loops.population import make_population  # noqa: E402
 from ppo_jax.loops.rollout import collect, host_scan  # noqa: E402
 from ppo_jax.loops.training import init_run, iterate  # noqa: E402
-from ppo_jax.policies.networks import ModelConfig, actor_critic  # noqa: E402
+from ppo_jax.policies.actor_critic import ModelConfig, actor_critic  # noqa: E402
 from ppo_jax.sweeps.compiling import (  # noqa: E402
     advance_members,
     compile_population,

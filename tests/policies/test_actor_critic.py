@@ -19,7 +19,7 @@ from ppo_jax import (
     init_stats,
     normalize,
 )
-from ppo_jax.policies.networks import ACTIVATIONS, in_bfloat16, resolve_obs_groups
+from ppo_jax.policies.actor_critic import ACTIVATIONS, in_bfloat16, resolve_obs_groups
 
 WIDE = 64
 OBS = {"policy": jax.ShapeDtypeStruct((5, WIDE), jnp.float32)}
