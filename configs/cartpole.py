@@ -5,7 +5,7 @@ it is 16 and 2: with a quarter of Isaac's environments, smaller minibatches and 
 exploration make every seed learn in time (docs/tasks.md).
 """
 
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.runs.config import AlgorithmConfig, Config
 
 CONFIG = Config(

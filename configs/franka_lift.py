@@ -4,7 +4,7 @@ One thing is added: the task sees actions clipped to +- 5. It observes its last 
 and unclipped the two can push each other up without bound.
 """
 
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.runs.config import AlgorithmConfig, Config
 
 CONFIG = Config(

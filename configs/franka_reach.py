@@ -1,6 +1,6 @@
 """Franka-Reach: position only, small and short-sighted: a CPU learns it in seconds."""
 
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.runs.config import AlgorithmConfig, Config
 
 CONFIG = Config(

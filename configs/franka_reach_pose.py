@@ -1,6 +1,6 @@
 """Franka-Reach-Pose: the agent of Isaac-Reach-Franka, as it ships in Isaac Lab 3.0."""
 
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.runs.config import AlgorithmConfig, Config
 
 CONFIG = Config(

@@ -1,33 +1,23 @@
 """PPO in JAX as pure functions, with the semantics of rsl_rl."""
 
-from ppo_jax.learning.advantages import gae, successor_value
+from ppo_jax.learning.advantages import gae, normalize_advantage, successor_value
+from ppo_jax.learning.config import PPOConfig
+from ppo_jax.learning.gradient_steps import adapt_learning_rate, clip_gradient, optimize
 from ppo_jax.learning.losses import (
     clipped_surrogate,
     clipped_value_loss,
     ppo_loss,
     squared_value_loss,
 )
-from ppo_jax.learning.ppo import (
-    PPO,
-    PPOConfig,
-    adapt_learning_rate,
-    clip_gradient,
-    learning_batch,
-    make_ppo,
-    normalize_advantage,
-    optimize,
-)
+from ppo_jax.learning.ppo import PPO, make_ppo
+from ppo_jax.learning.targets import learning_batch
 from ppo_jax.loops.evaluation import Evaluation, Recording, evaluate, record
 from ppo_jax.loops.pbt import PBTConfig, evolve
 from ppo_jax.loops.rollout import collect, host_scan
 from ppo_jax.loops.training import init_run, iterate, train
-from ppo_jax.policies.actor_critic import (
-    DistributionConfig,
-    ModelConfig,
-    actor_critic,
-    from_modules,
-)
+from ppo_jax.policies.actor_critic import actor_critic, from_modules
 from ppo_jax.policies.distributions import Beta, Categorical, Gaussian
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.policies.normalization import (
     RunningStats,
     init_stats,

@@ -16,7 +16,7 @@ import pytest
 import ppo_jax
 from configs import config_for
 from ppo_jax.cli import command_line, play, sweep, train
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import configurations
 from ppo_jax.runs.config import AlgorithmConfig, Config, override
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
+from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
-from ppo_jax.learning.ppo import learning_batch, optimize
+from ppo_jax.learning.targets import learning_batch
 from ppo_jax.rsl_rl import (
     UnsupportedFeature,
     config_from_rsl_rl,

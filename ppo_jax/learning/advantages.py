@@ -95,3 +95,8 @@ def successor_value(
     if timeout_bootstrap == "last_value":
         return jnp.where(truncated, value, next_value), terminated & ~truncated
     return next_value, terminated | truncated
+
+
+def normalize_advantage(advantage: Array) -> Array:
+    """Returns (A - mean) / (std + 1e-8), with the unbiased std."""
+    return (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)

@@ -1,7 +1,7 @@
 """Optimizers with torch's constants, which rsl_rl uses; optax has others.
 
 Each turns gradients into a direction; the gradient step multiplies it by
--learning_rate, so that the rate can be state (see `ppo.adapt_learning_rate`).
+-learning_rate, so that the rate can be state (`adapt_learning_rate`).
 """
 
 import math

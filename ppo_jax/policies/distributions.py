@@ -2,7 +2,7 @@
 
 Every method works on any leading axes and sums over the last one, the action
 dimensions. A new distribution is a NamedTuple with these methods (types.Distribution)
-and a head in `networks`.
+and a head in `heads`.
 """
 
 import math

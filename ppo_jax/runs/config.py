@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.learning.ppo import PPOConfig
+from ppo_jax.learning.config import PPOConfig
 from ppo_jax.options import (
     check_options,
     fraction,
@@ -26,7 +26,8 @@ from ppo_jax.options import (
     positive,
     seed_number,
 )
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig, actor_critic
+from ppo_jax.policies.actor_critic import actor_critic
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.types import ActionSpace, ActorCritic, Hyperparams
 
 

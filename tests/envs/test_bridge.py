@@ -20,11 +20,13 @@ from envs import dlpack  # noqa: E402
 from envs.bridge import bridge  # noqa: E402
 from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
 from envs.sharing import share  # noqa: E402
-from ppo_jax.learning.ppo import PPOConfig, make_ppo  # noqa: E402
+from ppo_jax.learning.config import PPOConfig  # noqa: E402
+from ppo_jax.learning.ppo import make_ppo  # noqa: E402
 from ppo_jax.loops.population import make_population  # noqa: E402
 from ppo_jax.loops.rollout import collect, host_scan  # noqa: E402
 from ppo_jax.loops.training import init_run, iterate  # noqa: E402
-from ppo_jax.policies.actor_critic import ModelConfig, actor_critic  # noqa: E402
+from ppo_jax.policies.actor_critic import actor_critic  # noqa: E402
+from ppo_jax.policies.models import ModelConfig  # noqa: E402
 from ppo_jax.sweeps.compiling import (  # noqa: E402
     advance_members,
     compile_population,

@@ -14,7 +14,7 @@ from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
 
 from configs.isaac_lab import OUR_KEY, RSL_RL_KEY, isaac_config
 from envs.isaac_lab import registered_tasks
-from ppo_jax.policies.actor_critic import ModelConfig
+from ppo_jax.policies.models import ModelConfig
 from ppo_jax.rsl_rl import UnsupportedFeature
 from ppo_jax.runs.config import Config, save, to_dict
 

@@ -20,10 +20,12 @@ from envs.isaac_lab import (
     registered_tasks,
 )
 from envs.isaac_tasks import NEWTON_LIFT
-from ppo_jax.learning.ppo import PPOConfig, make_ppo
+from ppo_jax.learning.config import PPOConfig
+from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import init_run, iterate, train
-from ppo_jax.policies.actor_critic import ModelConfig, actor_critic
+from ppo_jax.policies.actor_critic import actor_critic
+from ppo_jax.policies.models import ModelConfig
 from ppo_jax.types import Continuous, Discrete, Hyperparams
 
 torch.set_num_threads(1)

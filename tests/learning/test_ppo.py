@@ -30,7 +30,7 @@ from ppo_jax import (
     ppo_loss,
     update_stats,
 )
-from ppo_jax.learning.ppo import draw_permutations
+from ppo_jax.learning.minibatches import draw_permutations
 
 T, N = 4, 5
 DEFAULTS, UNCLIPPED = Hyperparams(), Hyperparams(max_grad_norm=1e9)

@@ -19,7 +19,9 @@ from ppo_jax import (
     init_stats,
     normalize,
 )
-from ppo_jax.policies.actor_critic import ACTIVATIONS, in_bfloat16, resolve_obs_groups
+from ppo_jax.policies.activations import ACTIVATIONS
+from ppo_jax.policies.groups import resolve_obs_groups
+from ppo_jax.policies.precision import in_bfloat16
 
 WIDE = 64
 OBS = {"policy": jax.ShapeDtypeStruct((5, WIDE), jnp.float32)}

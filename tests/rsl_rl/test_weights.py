@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, Discrete, RunningStats, actor_critic
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import params_from_rsl_rl, params_to_rsl_rl
 from ppo_jax.runs.config import Config
 

@@ -9,7 +9,7 @@ import yaml
 
 from configs import CONFIGS, config_for
 from envs import TASKS
-from ppo_jax.policies.actor_critic import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.runs import config
 from ppo_jax.runs.config import (
     AlgorithmConfig,

@@ -20,7 +20,7 @@ from ppo_jax.cli import train
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.training import iterate
-from ppo_jax.policies.actor_critic import ModelConfig
+from ppo_jax.policies.models import ModelConfig
 from ppo_jax.runs import checkpoint, metrics, runner
 from ppo_jax.runs.config import AlgorithmConfig, Config
 

@@ -1,0 +1,164 @@
+"""The gradient steps of one iteration, and what each is made of."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ppo_jax.learning.advantages import normalize_advantage
+from ppo_jax.learning.config import PPOConfig
+from ppo_jax.learning.minibatches import minibatches
+from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.policies.precision import in_bfloat16
+from ppo_jax.types import (
+    ActorCritic,
+    Array,
+    Batch,
+    Hyperparams,
+    LossFn,
+    Metrics,
+    Params,
+    Scalar,
+    TrainState,
+)
+
+MIN_LEARNING_RATE, MAX_LEARNING_RATE = 1e-5, 1e-2
+
+
+LEARNING_RATE_FACTOR = 1.5
+
+
+def optimize(
+    network: ActorCritic,
+    config: PPOConfig,
+    loss_fn: LossFn,
+    state: TrainState,
+    hparams: Hyperparams,
+    batch: Batch,
+    permutations: Array,
+) -> tuple[TrainState, Metrics]:
+    """Takes all gradient steps of one iteration.
+
+    Args:
+      network: policy and value function.
+      config: what fixes shapes and control flow.
+      loss_fn: of a minibatch.
+      state: before the first step.
+      hparams: dynamic scalars.
+      batch: [T, N, ...] samples.
+      permutations: [1 or epochs, M * B] indices of samples in time-major order; one
+        row serves every epoch.
+
+    Returns:
+      The state after the last step, and metrics of every step, [epochs * M].
+    """
+    if config.use_mixed_precision:
+        network = in_bfloat16(network)
+    step = partial(minibatch_step, network, config, loss_fn, hparams)
+    num_steps = config.num_learning_epochs * config.num_mini_batches
+
+    def epoch(state: TrainState, batches_and_first: Any) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(step, state, batches_and_first)
+
+    is_first = jnp.arange(num_steps) == 0
+    is_first = is_first.reshape(config.num_learning_epochs, config.num_mini_batches)
+    if len(permutations) == 1:
+        batches = minibatches(batch, permutations[0], config.num_mini_batches)
+        state, history = jax.lax.scan(
+            lambda state, first: epoch(state, (batches, first)), state, is_first
+        )
+    else:
+
+        def shuffled(state: TrainState, x: Any) -> tuple[TrainState, Metrics]:
+            order, first = x
+            batches = minibatches(batch, order, config.num_mini_batches)
+            return epoch(state, (batches, first))
+
+        state, history = jax.lax.scan(shuffled, state, (permutations, is_first))
+    return state, jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), history)
+
+
+def minibatch_step(
+    network: ActorCritic,
+    config: PPOConfig,
+    loss_fn: LossFn,
+    hparams: Hyperparams,
+    state: TrainState,
+    batch_and_first: tuple[Batch, Array],
+) -> tuple[TrainState, Metrics]:
+    """Takes one gradient step; the learning rate moves before it, as in rsl_rl.
+
+    Args:
+      network: policy and value function.
+      config: what fixes shapes and control flow.
+      loss_fn: of the minibatch.
+      hparams: dynamic scalars.
+      state: before the step.
+      batch_and_first: the minibatch [B, ...], and whether no step has been taken since
+        the rollout: the policy is then the one that acted, so its KL is 0 and what
+        rounding (TF32, bfloat16) makes of it must not move the learning rate.
+
+    Returns:
+      The state after the step, and its metrics.
+    """
+    batch, is_first = batch_and_first
+    if config.normalize_advantage_per_mini_batch:
+        batch = batch._replace(advantage=normalize_advantage(batch.advantage))
+    (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params, network, batch, hparams
+    )
+    learning_rate = state.learning_rate
+    if config.schedule == "adaptive":
+        if "kl" not in metrics:
+            raise ValueError(
+                "schedule = 'adaptive', but the loss reports no metrics['kl']: "
+                "report it or give schedule = 'fixed'"
+            )
+        kl = jnp.where(is_first, 0.0, metrics["kl"])
+        learning_rate = adapt_learning_rate(learning_rate, kl, hparams.desired_kl)
+
+    norms = {}
+    for part in gradients:  # actor and critic, each with the full norm
+        gradients[part], norms[f"grad_norm_{part}"] = clip_gradient(
+            gradients[part], hparams.max_grad_norm
+        )
+    direction, opt_state = OPTIMIZERS[config.optimizer]().update(
+        gradients, state.opt_state, state.params
+    )
+    params = jax.tree.map(lambda p, d: p - learning_rate * d, state.params, direction)
+    state = state._replace(
+        params=params, opt_state=opt_state, learning_rate=learning_rate
+    )
+    return state, metrics | norms | {"loss": loss, "learning_rate": learning_rate}
+
+
+def adapt_learning_rate(learning_rate: Array, kl: Array, desired_kl: Scalar) -> Array:
+    """Returns the learning rate that keeps the KL near the desired one.
+
+    kl > 2 desired_kl divides by 1.5, kl < desired_kl / 2 multiplies by 1.5, within
+    [1e-5, 1e-2]. A KL at rounding level counts as 0, and 0 (or NaN) changes nothing.
+
+    Args:
+      learning_rate: [] before.
+      kl: [] KL(old || new) of the minibatch, in nats.
+      desired_kl: target, above 0.
+
+    Source: rsl_rl 5.5; the idea is Schulman et al. 2017, section 4, for the penalty.
+    """
+    slower = jnp.maximum(learning_rate / LEARNING_RATE_FACTOR, MIN_LEARNING_RATE)
+    faster = jnp.minimum(learning_rate * LEARNING_RATE_FACTOR, MAX_LEARNING_RATE)
+    rounding = 16 * float(jnp.finfo(jnp.float32).eps) ** 2  # the KL is a square
+    learning_rate = jnp.where(kl > 2.0 * desired_kl, slower, learning_rate)
+    return jnp.where((kl > rounding) & (kl < 0.5 * desired_kl), faster, learning_rate)
+
+
+def clip_gradient(gradient: Params, max_norm: Scalar) -> tuple[Params, Array]:
+    """Returns the gradient scaled to a global norm of at most `max_norm`, and its norm.
+
+    The scale is min(1, max_norm / (norm + 1e-6)), as torch has it.
+    """
+    norm = optax.global_norm(gradient)
+    scale = jnp.minimum(1.0, max_norm / (norm + 1e-6))
+    return jax.tree.map(lambda g: g * scale, gradient), norm

@@ -1,0 +1,40 @@
+"""A rollout's samples in a drawn order, cut into minibatches."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppo_jax.learning.config import PPOConfig
+from ppo_jax.types import Array, Batch, Key
+
+
+def draw_permutations(config: PPOConfig, num_samples: int, key: Key) -> Array:
+    """Returns the order of samples, [1, M * B], or [epochs, M * B] when reshuffling.
+
+    B = num_samples // M; the remainder, the last rows in time-major order, is left out.
+
+    Raises:
+      ValueError: there are fewer samples than minibatches need.
+    """
+    size = num_samples // config.num_mini_batches
+    least = 2 if config.normalize_advantage_per_mini_batch else 1
+    if size < least:
+        raise ValueError(
+            f"num_mini_batches = {config.num_mini_batches}, but a rollout has only "
+            f"{num_samples} samples, and a minibatch needs {least}: give fewer "
+            "minibatches or more environments"
+        )
+    num_orders = config.num_learning_epochs if config.reshuffle_each_epoch else 1
+    draws = jax.random.bits(key, (num_orders, size * config.num_mini_batches))
+    return jnp.argsort(draws, axis=-1, stable=False)
+
+
+def minibatches(batch: Batch, order: Array, num_mini_batches: int) -> Batch:
+    """Returns [M, B, ...] samples of a [T, N, ...] batch in the given order."""
+
+    def gather(x: Array) -> Array:
+        rows = x.reshape(-1, *x.shape[2:])[order]
+        return rows.reshape(num_mini_batches, -1, *x.shape[2:])
+
+    chex.assert_rank(batch.value, 2)
+    return jax.tree.map(gather, batch)

@@ -1,0 +1,59 @@
+"""Linear layers as torch starts them, and a stack of them."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ppo_jax.policies.activations import ACTIVATIONS
+from ppo_jax.types import Array, Key
+
+
+class Linear(nn.Module):
+    """x W + b, initialised as torch does: U(-1, 1) / sqrt(fan_in), both.
+
+    With `constant` the layer starts as that constant: W = 0, b = constant. The
+    product is taken in the kernel's type and accumulated in float32.
+    """
+
+    features: int
+    constant: float | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [..., in] to [..., features]."""
+        limit = 1.0 / math.sqrt(x.shape[-1])
+
+        def uniform(key: Key, shape: tuple[int, ...]) -> Array:
+            return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+
+        kernel_init = bias_init = uniform
+        if self.constant is not None:
+            kernel_init = nn.initializers.zeros
+            bias_init = nn.initializers.constant(self.constant)
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", bias_init, (self.features,))
+        product = jax.lax.dot_general(
+            x.astype(kernel.dtype),
+            kernel,
+            (((x.ndim - 1,), (0,)), ((), ())),
+            preferred_element_type=jnp.float32,
+        )
+        return product + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
+class MLP(nn.Module):
+    """The hidden layers of a model, each followed by the activation."""
+
+    hidden_dims: tuple[int, ...]
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [..., D] to [..., hidden_dims[-1]]."""
+        activation, input_dim = ACTIVATIONS[self.activation.lower()], x.shape[-1]
+        for index, dim in enumerate(self.hidden_dims):
+            width = input_dim if dim == -1 else dim
+            x = activation(Linear(width, name=f"layer_{index}")(x))
+        return x
