@@ -138,7 +138,7 @@ def train_ppo_jax(
 ) -> None:
     from ppo_jax.cli.tasks import default_config, open_trainer
     from ppo_jax.runs import runner
-    from ppo_jax.runs.config import override
+    from ppo_jax.runs.config_fields import override
 
     changes = {
         "num_envs": num_envs,

@@ -24,7 +24,8 @@ from envs import make
 from envs.drawing import picture
 from ppo_jax import actor_critic, make_ppo, train
 from ppo_jax.loops.evaluation import evaluate, record
-from ppo_jax.runs.config import hyperparams, override
+from ppo_jax.runs.config import hyperparams
+from ppo_jax.runs.config_fields import override
 
 IMAGES = ROOT / "docs" / "images"
 SEEDS = (42, 1, 2)

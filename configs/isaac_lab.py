@@ -17,7 +17,8 @@ from typing import Any
 from envs.isaac_lab import registered_tasks, resolve_task
 from ppo_jax.options import nearest
 from ppo_jax.rsl_rl.configurations import IGNORED, config_from_rsl_rl
-from ppo_jax.runs.config import Config, SimulatorConfig, find_path, from_dict, override
+from ppo_jax.runs.config import Config, SimulatorConfig
+from ppo_jax.runs.config_fields import find_path, from_dict, override
 
 OUR_KEY, RSL_RL_KEY = "ppo_jax_cfg_entry_point", "rsl_rl_cfg_entry_point"
 SECTIONS = ("env", "agent")

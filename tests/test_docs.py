@@ -18,7 +18,8 @@ from configs import config_for
 from ppo_jax.cli import command_line, play, sweep, train
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import configurations
-from ppo_jax.runs.config import AlgorithmConfig, Config, override
+from ppo_jax.runs.config import AlgorithmConfig, Config
+from ppo_jax.runs.config_fields import override
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [

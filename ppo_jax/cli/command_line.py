@@ -4,8 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ppo_jax.options import closest
-from ppo_jax.runs import config
-from ppo_jax.runs.config import Config, find_path, short_name
+from ppo_jax.runs import config_fields
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.config_fields import find_path, short_name
 
 
 class Flag(NamedTuple):
@@ -98,7 +99,7 @@ def refuse_others(arguments: Arguments, mode: str, allowed: Collection[str]) -> 
 
 def field_flag(path: str, metavar: str) -> Flag:
     """Returns a flag that sets a configuration field, with the field's own help."""
-    field = dict(config.fields_of(Config()))[path]
+    field = dict(config_fields.fields_of(Config()))[path]
     return Flag(path, metavar, field.metadata["help"])
 
 
@@ -114,7 +115,7 @@ def _full_name(name: str, flags: Collection[str], fields: bool) -> str:
         except ValueError as error:
             if "ambiguous" in str(error):
                 raise
-        paths = {path for path, _ in config.fields_of(Config())}
+        paths = {path for path, _ in config_fields.fields_of(Config())}
         known |= {*paths, *map(short_name, paths)}
     match = closest(name, known)
     hint = f"did you mean {match!r}?" if match else "all are in --help"

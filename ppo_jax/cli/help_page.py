@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppo_jax.cli.command_line import Flag
-from ppo_jax.runs import config
-from ppo_jax.runs.config import Config, short_name
+from ppo_jax.runs import config_fields
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.config_fields import short_name
 
 NAME_WIDTH = 30  # of the left column of the help
 
@@ -34,7 +35,7 @@ def print_help(
     for command, meaning in examples.items():
         console.print(f"  {command}", style="cyan", markup=False)
         console.print(f"      {meaning}", style="dim", markup=False)
-    values = config.flatten(defaults) if defaults else {}
+    values = config_fields.flatten(defaults) if defaults else {}
     values = {path: _plain(value) for path, value in values.items()}
     _print_section(console, "options")
     for flag in flags:
@@ -46,7 +47,7 @@ def print_help(
     _print_section(console, f"configuration of {defaults.task}")
     console.print("  set one as gamma=0.98, --gamma 0.98 or algorithm.gamma=0.98")
     names, group = {flag.name for flag in flags}, ""
-    for path, field in config.fields_of(defaults):
+    for path, field in config_fields.fields_of(defaults):
         if path in names:
             continue
         parent = path.partition(".")[0] if "." in path else "run"

@@ -20,7 +20,8 @@ from ppo_jax.cli.tasks import (
 )
 from ppo_jax.options import check_options, option, positive, seed_number
 from ppo_jax.runs import folders
-from ppo_jax.runs.config import Config, override, parse_literal
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.config_fields import override, parse_literal
 from ppo_jax.types import Simulator, TrainState
 
 CHANGEABLE = ("clip_actions", "simulator.device", "simulator.bridge")
@@ -93,7 +94,7 @@ def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> None:
     """Plays episodes with the deterministic policy, and prints how they went."""
     import jax
 
-    from ppo_jax.runs import runner
+    from ppo_jax.runs import trainers
 
     flags = arguments.flags
     source = str(flags.get("checkpoint", ""))
@@ -112,7 +113,7 @@ def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> None:
         if "export" in flags:
             export(Path(str(flags["export"])), config, state)
         key = jax.random.key(episodes.seed)
-        for line in summary(*runner.evaluate(trainer, state, key)):
+        for line in summary(*trainers.evaluate(trainer, state, key)):
             print(line)
         if video:
             print(f"Video: {film(trainer, state, video, episodes.seed)}")
@@ -127,9 +128,9 @@ def load_foreign(trainer: Any, path: Path) -> TrainState:
 
 def load_checkpoint(trainer: Any, folder: Path, which: str) -> TrainState:
     """Returns what was learned in a run, and prints from where it is."""
-    from ppo_jax.runs import checkpoint, runner
+    from ppo_jax.runs import checkpoint, trainers
 
-    template = runner.abstract_run(trainer).train
+    template = trainers.abstract_run(trainer).train
     restored = checkpoint.restore_train(folder, template, which)
     print(*restored.skipped, f"Playing {folder} at iteration {restored.iteration}.")
     return restored.state

@@ -11,7 +11,8 @@ from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.tasks import checked_task, default_config, open_members, parse
 from ppo_jax.loops.pbt import PBTConfig
 from ppo_jax.runs import folders
-from ppo_jax.runs.config import Config, override, parse_literal, short_name
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.config_fields import override, parse_literal, short_name
 from ppo_jax.sweeps import report
 from ppo_jax.types import Simulator
 

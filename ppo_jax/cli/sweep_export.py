@@ -7,7 +7,7 @@ from typing import Any
 
 from ppo_jax.cli.tasks import open_trainer
 from ppo_jax.runs import folders
-from ppo_jax.runs.config import override
+from ppo_jax.runs.config_fields import override
 
 
 def choose(member: str, ended: Sequence[Any], folder: Path) -> Any:
@@ -43,7 +43,7 @@ def export_member(plan: Any, folder: Path, final: Any) -> Path:
     """Writes a member as the folder of an ordinary run; returns it."""
     import jax
 
-    from ppo_jax.runs import checkpoint, metrics, runner
+    from ppo_jax.runs import checkpoint, continuation, metrics, trainers
     from ppo_jax.sweeps import files, planning
 
     config = planning.config_of(plan, final.setting, final.seed)
@@ -55,7 +55,7 @@ def export_member(plan: Any, folder: Path, final: Any) -> Path:
             config, {f"algorithm.{k.partition('/')[2]}": rows[-1][k] for k in evolved}
         )
     with open_trainer(config) as trainer:
-        template = runner.saved_part(trainer, runner.abstract_run(trainer))
+        template = continuation.saved_part(trainer, trainers.abstract_run(trainer))
     runs = files.load_runs(folder, None, [final.member], template)
     seconds = files.seconds_of(folder, final.member)
     path = folders.new_run_folder(config)

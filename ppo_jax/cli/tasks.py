@@ -117,9 +117,9 @@ def make_env(
 
 def make_trainer(config: Config, num_envs: int | None = None, **how: bool) -> Any:
     """Returns the algorithm and its environments; see `make_env`."""
-    from ppo_jax.runs import runner
+    from ppo_jax.runs import trainers
 
-    return runner.make_trainer(config, make_env(config, num_envs, **how))
+    return trainers.make_trainer(config, make_env(config, num_envs, **how))
 
 
 @contextmanager
@@ -169,10 +169,10 @@ def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
     import jax
 
     from ppo_jax.rsl_rl.files import load_model
-    from ppo_jax.runs import runner
+    from ppo_jax.runs import trainers
 
     state = load_model(path, trainer.config)
-    wanted = runner.abstract_run(trainer).train.params
+    wanted = trainers.abstract_run(trainer).train.params
     leaves = zip(
         jax.tree.leaves_with_path(state.params), jax.tree.leaves(wanted), strict=True
     )

@@ -24,7 +24,8 @@ from ppo_jax.cli.tasks import (
     parse,
 )
 from ppo_jax.runs import folders
-from ppo_jax.runs.config import Config, flatten, override, save, short_name
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.config_fields import flatten, override, save, short_name
 from ppo_jax.types import Simulator
 
 FLAGS = [
@@ -124,7 +125,7 @@ def list_tasks(arguments: Arguments) -> int:
 
 def start(arguments: Arguments) -> int:
     """Trains from scratch, or from the weights of --checkpoint, in a new folder."""
-    from ppo_jax.runs import runner
+    from ppo_jax.runs import trainers
 
     started = time.perf_counter()
     task = checked_task(arguments.flags)
@@ -133,7 +134,7 @@ def start(arguments: Arguments) -> int:
     config = override(defaults, config_overrides(arguments))
     announce(config)
     with open_trainer(config, film="video" in arguments.flags) as trainer:
-        runner.lower(trainer)  # what does not fit must fail before there is a folder
+        trainers.lower(trainer)  # what does not fit must fail before there is a folder
         run = None
         if "checkpoint" in arguments.flags:
             run = start_from_weights(trainer, arguments)
@@ -145,7 +146,7 @@ def start(arguments: Arguments) -> int:
 
 def resume(arguments: Arguments) -> int:
     """Goes on with a run in its own folder: bit for bit, unless in a simulator."""
-    from ppo_jax.runs import runner
+    from ppo_jax.runs import continuation, trainers
 
     started = time.perf_counter()
     folder, which, saved = find_run(arguments.flags)
@@ -157,9 +158,9 @@ def resume(arguments: Arguments) -> int:
     announce(config)
     with open_trainer(config, film="video" in arguments.flags) as trainer:
         restored = restore(trainer, folder, which)
-        runner.lower(trainer)
+        trainers.lower(trainer)
         save(config, folder / folders.CONFIG_FILE)
-        run = runner.resume(trainer, restored.state)
+        run = continuation.resume(trainer, restored.state)
         run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
         seconds = restored.meta["seconds"]
         return train(trainer, folder, run, seconds, started, arguments)
@@ -171,9 +172,9 @@ def restore(trainer: Any, folder: Path, which: str) -> Any:
     Raises:
       ValueError: it is not the newest, or has done all iterations already.
     """
-    from ppo_jax.runs import checkpoint, runner
+    from ppo_jax.runs import checkpoint, continuation, trainers
 
-    template = runner.saved_part(trainer, runner.abstract_run(trainer))
+    template = continuation.saved_part(trainer, trainers.abstract_run(trainer))
     restored = checkpoint.restore_run(folder, template, which)
     print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
     newest = checkpoint.iterations(folder)[-1]
@@ -194,7 +195,7 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     """Returns a run at iteration 0 with what another run, or rsl_rl, has learned."""
     import jax.numpy as jnp
 
-    from ppo_jax.runs import checkpoint, runner
+    from ppo_jax.runs import checkpoint, trainers
 
     selector = str(arguments.flags["checkpoint"])
     if selector.endswith(RSL_RL_SUFFIX):
@@ -204,13 +205,13 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
         folder, which = folders.find_run(
             selector, folders.experiment_of(trainer.config)
         )
-        template = runner.abstract_run(trainer).train
+        template = trainers.abstract_run(trainer).train
         restored = checkpoint.restore_train(folder, template, which)
         print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
         learned = restored.state
     learned = learned._replace(iteration=jnp.zeros((), jnp.int32))
     learned = _with_learning_rate(learned, trainer, arguments)
-    return runner.start(trainer)._replace(train=learned)
+    return trainers.start(trainer)._replace(train=learned)
 
 
 def train(
@@ -223,7 +224,7 @@ def train(
 ) -> int:
     """Runs the training loop with its display and ends with the result."""
     from ppo_jax.cli import console
-    from ppo_jax.runs import runner
+    from ppo_jax.runs import finite, runner
 
     ahead = threading.Thread(target=_import_ahead)
     ahead.start()
@@ -249,7 +250,7 @@ def train(
                     f"{name}: saving; once more stops at once"
                 ),
             )
-    except runner.NotFinite as error:
+    except finite.NotFinite as error:
         entry.complain(str(error))
         return 1
     report(outcome, trainer.config, compile_seconds)

@@ -7,7 +7,8 @@ from typing import Any
 
 from ppo_jax.options import nearest
 from ppo_jax.rsl_rl.weights import HEAD_ROWS
-from ppo_jax.runs.config import AlgorithmConfig, Config, from_dict
+from ppo_jax.runs.config import AlgorithmConfig, Config
+from ppo_jax.runs.config_fields import from_dict
 
 # Settings of rsl_rl that say where or how it runs, not what it computes.
 IGNORED = {

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from ppo_jax.runs import checkpoint, config
+from ppo_jax.runs import checkpoint, config_fields
 from ppo_jax.runs.config import Config
 
 LOG_ROOT = Path("logs") / "ppo_jax"
@@ -15,7 +15,7 @@ CONFIG_FILE = Path("params") / "agent.yaml"
 def new_run_folder(cfg: Config) -> Path:
     """Makes logs/ppo_jax/<experiment>/<date>[_<run_name>] with its description."""
     folder = new_folder(LOG_ROOT / experiment_of(cfg), cfg.run_name)
-    config.save(cfg, folder / CONFIG_FILE)
+    config_fields.save(cfg, folder / CONFIG_FILE)
     manifest = {
         "version": 1,
         "library": "ppo_jax",
@@ -111,4 +111,4 @@ def find_run(selector: str | None, experiment: str) -> tuple[Path, str]:
 
 def load_config(folder: Path) -> Config:
     """Reads the configuration that a run was made with."""
-    return config.load(folder / CONFIG_FILE)
+    return config_fields.load(folder / CONFIG_FILE)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ppo_jax.loops.pbt import evolve
 from ppo_jax.loops.population import Population, make_population
-from ppo_jax.runs import processes, runner
+from ppo_jax.runs import finite, processes, trainers
 from ppo_jax.runs.config import Config, hyperparams
 from ppo_jax.sweeps import compiling, files, ranking
 from ppo_jax.sweeps.compiling import Compiled
@@ -87,8 +87,8 @@ def population_of(sweep: Sweep, program: Program, make_env: MakeEnv) -> Populati
       ValueError: the configuration does not fit the environment.
     """
     config = program.config
-    trainer = runner.make_trainer(config, make_env(config))
-    runner.abstract_run(trainer)
+    trainer = trainers.make_trainer(config, make_env(config))
+    trainers.abstract_run(trainer)
     return make_population(
         trainer.ppo,
         trainer.env,
@@ -255,7 +255,7 @@ def rows_of(
     def each(values: Sequence[Any]) -> list[Any]:
         return [value for value in values for _ in range(length)]
 
-    finite = runner.is_finite(metrics, config.check_for_nan)
+    is_finite = finite.is_finite(metrics, config.check_for_nan)
     return {
         "member": np.array(each([m.index for m in members]), np.int32),
         "setting": np.array(each([m.setting for m in members]), np.int32),
@@ -266,7 +266,7 @@ def rows_of(
         },
         "iteration": iteration,
         "env_steps": (iteration.astype(np.int64) + 1) * steps,
-        "finite": finite.reshape(-1),
+        "finite": is_finite.reshape(-1),
         **{
             name: x.reshape(-1)
             for name, x in metrics.items()

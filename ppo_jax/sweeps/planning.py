@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppo_jax.loops.pbt import PBTConfig
-from ppo_jax.runs import config as configuration
+from ppo_jax.runs import config_fields
 from ppo_jax.runs.config import Config
 from ppo_jax.types import Hyperparams
 
@@ -78,7 +78,7 @@ def config_of(sweep: Sweep, setting: int, seed: int | None = None) -> Config:
     values = dict(sweep.settings[setting])
     if seed is not None:
         values["seed"] = seed
-    return configuration.override(sweep.base, values)
+    return config_fields.override(sweep.base, values)
 
 
 def members_of(sweep: Sweep, settings: Sequence[int]) -> list[Member]:
@@ -98,7 +98,7 @@ def programs_of(sweep: Sweep) -> list[Program]:
         config = config_of(sweep, index)
         algorithm = replace(config.algorithm, **Hyperparams()._asdict())
         config = replace(config, algorithm=algorithm)
-        key = json.dumps(configuration.to_dict(config), sort_keys=True)
+        key = json.dumps(config_fields.to_dict(config), sort_keys=True)
         groups.setdefault(key, (config, []))[1].append(index)
     return [Program(config, tuple(settings)) for config, settings in groups.values()]
 
@@ -159,13 +159,13 @@ def chunk_rows(num_members: int, limit: int) -> int:
 def to_dict(sweep: Sweep) -> dict[str, Any]:
     """Returns the plan as plain values, for the manifest."""
     return {
-        "base": configuration.to_dict(sweep.base),
+        "base": config_fields.to_dict(sweep.base),
         "swept": list(sweep.swept),
         "settings": list(sweep.settings),
         "num_seeds": sweep.num_seeds,
         "stop_bad": sweep.stop_bad,
         "population": sweep.population,
-        "pbt": configuration.to_dict(sweep.pbt) if sweep.pbt else None,
+        "pbt": config_fields.to_dict(sweep.pbt) if sweep.pbt else None,
         "chunk_limits": list(sweep.chunk_limits),
     }
 
@@ -173,7 +173,7 @@ def to_dict(sweep: Sweep) -> dict[str, Any]:
 def from_dict(data: Mapping[str, Any]) -> Sweep:
     """Returns the plan that `to_dict` gave."""
     return Sweep(
-        base=configuration.from_dict(data["base"]),
+        base=config_fields.from_dict(data["base"]),
         swept=tuple(data["swept"]),
         settings=tuple(data["settings"]),
         num_seeds=data["num_seeds"],

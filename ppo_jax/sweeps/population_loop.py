@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ppo_jax.runs import runner
+from ppo_jax.runs import continuation, trainers
 from ppo_jax.sweeps import compiling, files
 from ppo_jax.sweeps.chunk_loop import (
     Clock,
@@ -72,7 +72,7 @@ def run_populations(
             where = f"population {count}/{len(populations)}"
             clock = Clock(started, skipped, done, total)
             report = partial(report_progress, clock, chunk, where, on_progress)
-            with runner.simulator_errors(env):
+            with trainers.simulator_errors(env):
                 members = members or _begin(sweep, folder, chunk, made, env)
                 members = _run_chunk(
                     sweep, folder, chunk, program, made, env, members, report
@@ -91,13 +91,13 @@ def _begin(
     numbers = [member.index for member in chunk.members]
     template, in_simulator = compiled.run, isinstance(env, Simulator)
     if in_simulator:
-        template = runner.without_simulator(template)
+        template = continuation.without_simulator(template)
     saved = files.load_runs(folder, chunk.stage - 1, numbers, template)
     runs = compiling.place(compiled, saved)
     if in_simulator:
         keys = [jax.random.fold_in(key, chunk.first) for key in keys]
         fresh = compiling.start_members(compiled, keys, hparams)
-        runs = runner.with_simulator(runs, fresh)
+        runs = continuation.with_simulator(runs, fresh)
     values = files.read_about(folder, _before(chunk).name)["hparams"]
     arrays: dict[str, Any] = {k: np.array(x, np.float32) for k, x in values.items()}
     return Members(runs, Hyperparams(**arrays))
@@ -129,7 +129,7 @@ def _run_chunk(
     metrics |= _columns(logs, chunk)
     if "parent" in metrics:
         metrics["parent"] = numbers[metrics["parent"]]  # as the sweep counts them
-    saved = runner.without_simulator(runs) if isinstance(env, Simulator) else runs
+    saved = continuation.without_simulator(runs) if isinstance(env, Simulator) else runs
     rows = rows_of(sweep, chunk, program.config, metrics)
     about = {
         "stage": chunk.stage,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.runs.config import short_name
+from ppo_jax.runs.config_fields import short_name
 
 MAX_ROWS = 20  # of the table that is printed
 

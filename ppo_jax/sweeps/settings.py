@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ppo_jax.loops.pbt import PBTConfig
-from ppo_jax.runs import config as configuration
-from ppo_jax.runs.config import Config, short_name
+from ppo_jax.runs import config_fields
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.config_fields import short_name
 from ppo_jax.sweeps.axes import Grid, Range, bounds_of, draw, parse_axis
 from ppo_jax.sweeps.planning import Sweep, programs_of
 
@@ -60,14 +61,14 @@ def make_sweep(
         listed = dict(zip((grid.path for grid in grids), words, strict=True))
         for drawn in draws:
             values = fixed | listed | drawn
-            settings.append(_values(configuration.override(defaults, values), swept))
+            settings.append(_values(config_fields.override(defaults, values), swept))
             first = first or values
     if "algorithm.desired_kl" in swept:  # none would fix the schedule of all others
         del first["algorithm.desired_kl"]
-    base = configuration.override(defaults, first)
-    configuration.override(base, {"seed": last_seed})
+    base = config_fields.override(defaults, first)
+    config_fields.override(base, {"seed": last_seed})
     if population:
-        base = configuration.override(base, {"num_envs": _part(base, population)})
+        base = config_fields.override(base, {"num_envs": _part(base, population)})
     if pbt:
         pbt = replace(pbt, bounds=tuple(bounds_of(axis) for axis in [*grids, *ranges]))
     sweep = Sweep(base, swept, tuple(settings), num_seeds, stop_bad, population, pbt)
@@ -141,5 +142,5 @@ def _check_population(sweep: Sweep) -> None:
 
 def _values(config: Config, paths: Sequence[str]) -> dict[str, Any]:
     """Returns fields as plain values."""
-    values = configuration.flatten(config)
+    values = config_fields.flatten(config)
     return {path: json.loads(json.dumps(values[path])) for path in paths}

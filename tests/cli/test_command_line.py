@@ -10,7 +10,7 @@ import running
 from rich.console import Console
 
 from ppo_jax.cli import command_line, console, entry, play, sweep, tasks, train
-from ppo_jax.runs import checkpoint, config, folders, runner
+from ppo_jax.runs import checkpoint, config_fields, folders, trainers
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.runner import Progress
 
@@ -64,12 +64,12 @@ def test_help_is_complete_and_fits(capsys, monkeypatch, script, width):
     out, err = capsys.readouterr()
     assert err == ""
     assert [line for line in out.splitlines() if len(line) > width] == []
-    names = [config.short_name(flag.name) for flag in script.FLAGS]
+    names = [config_fields.short_name(flag.name) for flag in script.FLAGS]
     assert all(f"--{name} " in out for name in names)
     assert all(example in out for example in script.EXAMPLES)
-    fields = [path for path, _ in config.fields_of(Config())]
+    fields = [path for path, _ in config_fields.fields_of(Config())]
     flags = {flag.name for flag in script.FLAGS}
-    shown = [f"  {config.short_name(path)}=" in out for path in fields]
+    shown = [f"  {config_fields.short_name(path)}=" in out for path in fields]
     wanted = [script is not play and path not in flags for path in fields]
     assert shown == wanted
 
@@ -87,7 +87,7 @@ def test_help_shows_the_defaults_of_the_task(capsys):
     from configs import config_for
 
     config_of_task = config_for("Franka-Lift")
-    assert config.override(config_of_task, arguments.overrides) == config_of_task
+    assert config_fields.override(config_of_task, arguments.overrides) == config_of_task
 
 
 def test_list_names_every_task(capsys):
@@ -232,7 +232,7 @@ def test_weights_of_another_run_start_a_new_one(tmp_path, monkeypatch, capsys):
     kernels = []
     for folder in (old, new):
         trainer = tasks.make_trainer(folders.load_config(folder))
-        template = runner.abstract_run(trainer).train
+        template = trainers.abstract_run(trainer).train
         state = checkpoint.restore_train(folder, template).state
         assert int(state.iteration) == 2
         kernels.append(state.params["actor"]["mlp"]["layer_0"]["kernel"])

@@ -17,7 +17,7 @@ from ppo_jax.cli import play, tasks
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.evaluation import Evaluation
-from ppo_jax.runs import checkpoint, folders, runner
+from ppo_jax.runs import checkpoint, folders, trainers
 
 EPISODES = 5
 
@@ -26,7 +26,7 @@ EPISODES = 5
 def trained():
     """The trainer and the state of a short run, for EPISODES environments."""
     trainer = tasks.make_trainer(folders.load_config(running.tiny_run()), EPISODES)
-    template = runner.abstract_run(trainer).train
+    template = trainers.abstract_run(trainer).train
     return trainer, checkpoint.restore_train(running.tiny_run(), template).state
 
 

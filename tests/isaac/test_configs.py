@@ -16,7 +16,8 @@ from configs.isaac_lab import OUR_KEY, RSL_RL_KEY, isaac_config
 from envs.isaac_lab import registered_tasks
 from ppo_jax.policies.models import ModelConfig
 from ppo_jax.rsl_rl import UnsupportedFeature
-from ppo_jax.runs.config import Config, save, to_dict
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.config_fields import save, to_dict
 
 CARTPOLE, CAMERA, WALK = (
     "Isaac-Cartpole",

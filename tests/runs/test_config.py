@@ -10,19 +10,16 @@ import yaml
 from configs import CONFIGS, config_for
 from envs import TASKS
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
-from ppo_jax.runs import config
-from ppo_jax.runs.config import (
-    AlgorithmConfig,
-    Config,
+from ppo_jax.runs import config_fields
+from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams, parts_of
+from ppo_jax.runs.config_fields import (
     fields_of,
     find_path,
     flatten,
     from_dict,
-    hyperparams,
     load,
     override,
     parse_literal,
-    parts_of,
     save,
     short_name,
     to_dict,
@@ -71,7 +68,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(config.os, "replace", fail)
+    monkeypatch.setattr(config_fields.os, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
         save(Config(num_envs=5), tmp_path / "agent.yaml")
     assert load(tmp_path / "agent.yaml") == Config()

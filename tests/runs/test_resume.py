@@ -19,7 +19,7 @@ import pytest
 import running
 
 from ppo_jax.cli.tasks import make_trainer
-from ppo_jax.runs import checkpoint, folders, metrics, runner
+from ppo_jax.runs import checkpoint, folders, metrics, trainers
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def only_run(home):
 def state_of(run):
     """Returns the newest checkpoint of a run: everything, as arrays."""
     config = folders.load_config(run)
-    restored = checkpoint.restore_run(run, runner.abstract_run(make_trainer(config)))
+    restored = checkpoint.restore_run(run, trainers.abstract_run(make_trainer(config)))
     assert (restored.iteration, restored.skipped) == (END, [])
 
     def plain(x):

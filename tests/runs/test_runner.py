@@ -21,7 +21,7 @@ from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.training import iterate
 from ppo_jax.policies.models import ModelConfig
-from ppo_jax.runs import checkpoint, metrics, runner
+from ppo_jax.runs import checkpoint, finite, metrics, runner, trainers
 from ppo_jax.runs.config import AlgorithmConfig, Config
 
 NUM_STEPS = 4
@@ -101,7 +101,7 @@ CONFIG = Config(
 @functools.cache
 def compiled_trainer():
     """One trainer for all tests: a program is compiled once per trainer."""
-    return runner.make_trainer(CONFIG, Counter())
+    return trainers.make_trainer(CONFIG, Counter())
 
 
 def make_trainer(**changes):
@@ -142,7 +142,7 @@ def learned(outcome):
 def test_environment_that_breaks_stops_the_run(tmp_path, quantity, step, words, value):
     """Iteration, quantity, environments and the last good checkpoint are named."""
     fault = Fault(step=step)._replace(**{quantity: value})
-    with pytest.raises(runner.NotFinite) as error:
+    with pytest.raises(finite.NotFinite) as error:
         train_counter(tmp_path, start(fault), save_interval=1)
     sentence = str(error.value)
     assert f"in iteration 2 {words} became NaN or infinite" in sentence
@@ -154,7 +154,7 @@ def test_environment_that_breaks_stops_the_run(tmp_path, quantity, step, words, 
 def test_observation_that_breaks_in_the_last_step_is_not_saved(tmp_path):
     """Step 8 ends iteration 2; what it observes is acted on in iteration 3."""
     run = start(Fault(obs=np.nan, step=8))
-    with pytest.raises(runner.NotFinite, match=r"in iteration 2 .*/checkpoints/1\."):
+    with pytest.raises(finite.NotFinite, match=r"in iteration 2 .*/checkpoints/1\."):
         train_counter(tmp_path, run, save_interval=1)
     assert checkpoint.iterations(tmp_path) == [1]
 
@@ -162,7 +162,7 @@ def test_observation_that_breaks_in_the_last_step_is_not_saved(tmp_path):
 def test_unchecked_environment_still_cannot_spoil_what_is_learned(tmp_path):
     """`check_for_nan = False` lets observations pass, but no loss that is NaN."""
     run = start(Fault(reward=np.nan, step=5))
-    with pytest.raises(runner.NotFinite, match=r"in iteration 2 the .* loss"):
+    with pytest.raises(finite.NotFinite, match=r"in iteration 2 the .* loss"):
         train_counter(tmp_path, run, save_interval=1, check_for_nan=False)
     assert checkpoint.iterations(tmp_path) == [1]
 
@@ -172,7 +172,7 @@ def test_loss_that_breaks_stops_the_run(tmp_path):
     trainer = make_trainer(save_interval=1)
     hparams = trainer.hparams._replace(value_loss_coef=np.float32(np.inf))
     with pytest.raises(
-        runner.NotFinite, match=r"iteration 1 the loss and the gradient"
+        finite.NotFinite, match=r"iteration 1 the loss and the gradient"
     ):
         runner.run_training(trainer._replace(hparams=hparams), tmp_path)
     assert checkpoint.iterations(tmp_path) == []
@@ -192,7 +192,7 @@ def test_gradient_that_breaks_stops_the_run(tmp_path):
     network = actor_critic(env.action_space, MODEL, MODEL)
     ppo = make_ppo(network, CONFIG.algorithm, loss_without_gradient)
     step = jax.jit(partial(iterate, ppo, env, NUM_STEPS), donate_argnums=0)
-    with pytest.raises(runner.NotFinite) as error:
+    with pytest.raises(finite.NotFinite) as error:
         runner.run_training(trainer._replace(iterate=step), tmp_path)
     assert "in iteration 1 the gradient of the actor became NaN" in str(error.value)
     assert "There is no checkpoint yet" in str(error.value)
@@ -202,19 +202,17 @@ def test_gradient_that_breaks_stops_the_run(tmp_path):
 def test_parameter_that_breaks_is_not_saved(tmp_path):
     """A learning rate beyond float32: losses are fine, the weights after them not."""
     run = start(learning_rate=np.inf)
-    with pytest.raises(runner.NotFinite, match=r"in iteration 1 .*NaN or infinite"):
+    with pytest.raises(finite.NotFinite, match=r"in iteration 1 .*NaN or infinite"):
         train_counter(tmp_path, run, save_interval=1)
     assert checkpoint.iterations(tmp_path) == []
 
 
 def test_train_exits_with_1_when_numbers_break(tmp_path, monkeypatch, capsys):
     """train.py: one sentence on stderr, exit code 1, no traceback."""
-    lower = runner.lower
     run = start(Fault(reward=np.nan, step=5))
     trainer = make_trainer()._replace(init=lambda key: run)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "open_trainer", lambda _, **how: nullcontext(trainer))
-    monkeypatch.setattr(runner, "lower", lambda trainer: lower(compiled_trainer()))
     assert running.call(train, *running.TINY, "--logger=none") == 1
     _, err = capsys.readouterr()
     assert err.startswith("train.py: in iteration 2 reward of the environments [1, 3]")
@@ -261,7 +259,7 @@ def test_run_in_two_parts_is_the_run_in_one(tmp_path):
     whole = train_counter(tmp_path / "whole")
     train_counter(tmp_path / "parts", max_iterations=3)
     trainer = make_trainer()
-    template = runner.abstract_run(trainer)
+    template = trainers.abstract_run(trainer)
     restored = checkpoint.restore_run(tmp_path / "parts", template)
     parts = runner.run_training(trainer, tmp_path / "parts", restored.state)
     jax.tree.map(np.testing.assert_array_equal, learned(whole), learned(parts))
@@ -271,7 +269,7 @@ def test_checkpoints_of_another_continuation_are_set_aside(tmp_path):
     """Going on from 2 where 4 is there: 4 moves away, the curves are cut at 2."""
     train_counter(tmp_path, max_iterations=2)
     trainer = make_trainer()
-    early = checkpoint.restore_run(tmp_path, runner.abstract_run(trainer)).state
+    early = checkpoint.restore_run(tmp_path, trainers.abstract_run(trainer)).state
     train_counter(tmp_path, run=jax.tree.map(jnp.copy, early), max_iterations=4)
     train_counter(tmp_path, run=early, max_iterations=3)
     assert checkpoint.iterations(tmp_path) == [2, 3]
@@ -394,7 +392,7 @@ def test_second_start_reads_the_compilation_cache(tmp_path):
     def hits():
         jax.clear_caches()
         with Compilations() as seen:
-            runner.lower(runner.make_trainer(CONFIG, Counter())).compile()
+            trainers.lower(trainers.make_trainer(CONFIG, Counter())).compile()
         return seen.counts.get("/jax/compilation_cache/cache_hits", 0)
 
     with running.cached_compilations(tmp_path):

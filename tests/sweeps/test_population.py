@@ -18,7 +18,7 @@ from ppo_jax.cli import entry, play, train
 from ppo_jax.cli import sweep as script
 from ppo_jax.loops.pbt import PBTConfig
 from ppo_jax.runs import checkpoint, folders, metrics, plots
-from ppo_jax.runs.config import load
+from ppo_jax.runs.config_fields import load
 from ppo_jax.sweeps.planning import from_dict, to_dict
 
 ITERATIONS = 6

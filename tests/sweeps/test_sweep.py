@@ -24,8 +24,8 @@ from configs import config_for
 from ppo_jax.cli import command_line, play, tasks, train
 from ppo_jax.cli import sweep as script
 from ppo_jax.loops import population
-from ppo_jax.runs import checkpoint, folders, metrics, plots, runner
-from ppo_jax.runs.config import override
+from ppo_jax.runs import checkpoint, folders, metrics, plots, trainers
+from ppo_jax.runs.config_fields import override
 from ppo_jax.sweeps import (
     axes,
     chunk_loop,
@@ -292,7 +292,7 @@ def plan_in(folder):
 def lone_run(config):
     """Returns the run of a configuration at its end, and its metrics [I]."""
     trainer = tasks.make_trainer(config)
-    key, step = jax.random.key(config.seed), runner.lower(trainer).compile()
+    key, step = jax.random.key(config.seed), trainers.lower(trainer).compile()
     run, history = trainer.init.lower(key).compile()(key), []
     for _ in range(config.max_iterations):
         run, values = step(run, trainer.hparams)

@@ -1,0 +1,181 @@
+"""A configuration by its fields: found by name, set strictly, kept as YAML."""
+
+import ast
+import dataclasses
+import functools
+import os
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ppo_jax.options import nearest
+from ppo_jax.runs.config import Config
+
+
+def from_dict(data: Mapping[str, Any]) -> Config:
+    """Returns the configuration that `to_dict` wrote; missing fields take defaults.
+
+    Raises:
+      ValueError: an unknown key or a bad value; names it and the nearest valid key.
+    """
+    return _build(Config, data, "")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns nested dicts of plain values, tuples as lists: ready for YAML or JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value
+
+    return plain(dataclasses.asdict(config))
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes the configuration as YAML, whole or not at all."""
+    import yaml
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    os.replace(temporary, path)
+
+
+def load(path: Path) -> Config:
+    """Reads a configuration from YAML.
+
+    Raises:
+      ValueError: there is no such file, or it holds no valid configuration.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot read the configuration {path}: {reason}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no configuration: it must be a YAML mapping")
+    try:
+        return from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def override(config: Config, assignments: Mapping[str, Any]) -> Config:
+    """Returns the configuration with some fields set.
+
+    Args:
+      config: to start from.
+      assignments: {name: value}. A name is a path ("algorithm.gamma") or any ending
+        of one that no other field has ("gamma"); "agent." in front is ignored. A
+        value that is text is read as a Python literal, true, false or none.
+
+    Raises:
+      ValueError: an unknown or ambiguous name, or a bad value.
+    """
+    data = to_dict(config)
+    for name, value in assignments.items():
+        *parents, leaf = find_path(name).split(".")
+        node = data
+        for parent in parents:
+            if node[parent] is None:
+                node[parent] = {}
+            node = node[parent]
+        node[leaf] = value if not isinstance(value, str) else _Text(value)
+    return from_dict(data)
+
+
+def find_path(name: str) -> str:
+    """Returns the full path of a field from its path or from an ending of it.
+
+    Raises:
+      ValueError: no field is called so, or several are; names the nearest or all.
+    """
+    wanted = name.removeprefix("agent.")
+    paths = [path for path, _ in fields_of(Config())]
+    if wanted in paths:
+        return wanted
+    matches = [path for path in paths if path.endswith(f".{wanted}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(f"{name!r} is ambiguous: say {' or '.join(sorted(matches))}")
+    known = {*paths, *(path.split(".")[-1] for path in paths)}
+    raise ValueError(f"there is no option {name!r}: {nearest(wanted, known)}")
+
+
+def short_name(path: str) -> str:
+    """Returns the shortest ending of a field's path that no other field has."""
+    paths = [path for path, _ in fields_of(Config())]
+    parts = path.split(".")
+    for count in range(1, len(parts)):
+        ending = ".".join(parts[-count:])
+        if ending not in paths and sum(p.endswith(f".{ending}") for p in paths) == 1:
+            return ending
+    return path
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Returns {path: value} of every field, ready for `override`."""
+    paths = [path for path, _ in fields_of(config)]
+    return {path: functools.reduce(getattr, path.split("."), config) for path in paths}
+
+
+def fields_of(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yields the path and the field of every value in a configuration.
+
+    A group that is not there, as the critic's distribution, has no fields.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from fields_of(value, f"{prefix}{field.name}.")
+        elif not _dataclass_in(hints[field.name]):
+            yield prefix + field.name, field
+
+
+class _Text(str):
+    """A value that was typed, to be read as the field's type asks."""
+
+
+def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    values = {}
+    for name, value in data.items():
+        if name not in names:
+            hint = nearest(name, names)
+            raise ValueError(f"there is no option '{prefix}{name}': {hint}")
+        nested = _dataclass_in(hints[name])
+        if nested and isinstance(value, Mapping):
+            value = _build(nested, value, f"{prefix}{name}.")
+        elif isinstance(value, _Text):
+            value = str(value) if hints[name] is str else parse_literal(value)
+        values[name] = value
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from None
+
+
+def parse_literal(text: str) -> Any:
+    """Reads a Python literal; true, false, none, null as YAML has them; else text."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return str(text)
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    """Returns the dataclass that a hint (`X` or `X | None`) names, if it does."""
+    candidates = (hint, *typing.get_args(hint))
+    return next((c for c in candidates if dataclasses.is_dataclass(c)), None)  # type: ignore[return-value]

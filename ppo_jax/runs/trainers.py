@@ -1,0 +1,103 @@
+"""A configuration and its environments, bound to the algorithm: what a loop runs."""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ppo_jax.learning.ppo import PPO, jitted, make_ppo
+from ppo_jax.loops import evaluation
+from ppo_jax.loops.rollout import host_scan
+from ppo_jax.loops.training import init_run, iterate
+from ppo_jax.runs.config import Config, parts_of
+from ppo_jax.types import Env, Hyperparams, Key, RunState, Simulator, TrainState
+
+
+class Trainer(NamedTuple):
+    """What a configuration and its environments make: the algorithm, ready to run."""
+
+    config: Config
+    env: Env
+    ppo: PPO
+    hparams: Hyperparams  # of arrays: another value does not compile anew
+    init: jax.stages.Wrapped  # (key) -> RunState
+    iterate: jax.stages.Wrapped  # (run, hparams) -> (run, metrics); donates the run
+
+    @property
+    def loops_on_host(self) -> bool:
+        """Whether the env cannot be jitted: `init` and `iterate` then give shapes."""
+        return isinstance(self.env, Simulator) and not self.env.is_traceable
+
+
+def make_trainer(config: Config, env: Env) -> Trainer:
+    """Returns the algorithm for a configuration and its environments."""
+    network, ppo_config, hparams = parts_of(config, env.action_space)
+    ppo = make_ppo(network, ppo_config)
+    hparams = jax.tree.map(jnp.float32, hparams)
+    traced = env.traceable() if isinstance(env, Simulator) else env
+    init = partial(
+        init_run,
+        ppo,
+        traced,
+        hparams,
+        init_at_random_ep_len=config.init_at_random_ep_len,
+    )
+    step = partial(iterate, ppo, traced, config.num_steps_per_env)
+    return Trainer(
+        config, env, ppo, hparams, jax.jit(init), jax.jit(step, donate_argnums=0)
+    )
+
+
+def start(trainer: Trainer, key: Key | None = None) -> RunState:
+    """Returns a run before its first iteration; the configured seed without a key."""
+    if key is None:
+        key = jax.random.key(trainer.config.seed)
+    if not trainer.loops_on_host:
+        with simulator_errors(trainer.env):
+            return jax.block_until_ready(trainer.init(key))
+    at_random = trainer.config.init_at_random_ep_len
+    return init_run(jitted(trainer.ppo), trainer.env, trainer.hparams, key, at_random)
+
+
+def abstract_run(trainer: Trainer) -> RunState:
+    """Returns the state of a run as shapes and types.
+
+    Raises:
+      ValueError: the configuration does not fit the environment.
+    """
+    return jax.eval_shape(trainer.init, jax.random.key(trainer.config.seed))
+
+
+def lower(trainer: Trainer) -> jax.stages.Lowered:
+    """Returns one iteration, traced but not compiled; a second call costs nothing.
+
+    Raises:
+      ValueError: the configuration does not fit the environment.
+    """
+    return trainer.iterate.lower(abstract_run(trainer), trainer.hparams)
+
+
+def simulator_errors(env: Env) -> AbstractContextManager[None]:
+    """Re-raises what a simulator raised in a program; to be put around its calls."""
+    return env.errors() if isinstance(env, Simulator) else nullcontext()
+
+
+def evaluate(
+    trainer: Trainer, state: TrainState, key: Key
+) -> tuple[evaluation.Evaluation, dict[str, float]]:
+    """Plays an episode in every environment with the deterministic policy.
+
+    Returns:
+      How they went, and {tag: mean} of what a simulator logged meanwhile.
+    """
+    env = trainer.env
+    if trainer.loops_on_host:
+        ppo = jitted(trainer.ppo)
+        result = evaluation.evaluate(ppo, env, state, key, scan=host_scan)
+    else:
+        play = jax.jit(evaluation.evaluate, static_argnums=(0, 1))
+        with simulator_errors(env):
+            result = jax.block_until_ready(play(trainer.ppo, env, state, key))
+    return result, env.drain_log() if isinstance(env, Simulator) else {}
