@@ -6,7 +6,7 @@ the simulator once per step, and not P times: what is inside `vmap` sees one par
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from ppo_jax.types import ActionSpace, Array, Key, Obs, Simulator, TimeStep
+from ppo_jax.types import Array, EnvInfo, Key, Obs, Simulator, TimeStep
 
 
 def share(simulator: Simulator, num_members: int) -> "SharedSimulator":
@@ -40,7 +40,7 @@ def share(simulator: Simulator, num_members: int) -> "SharedSimulator":
 
 
 @dataclass(frozen=True, eq=False)
-class SharedSimulator:
+class SharedSimulator(Simulator):
     """A part of a simulator as a `Simulator`; made by `share`.
 
     `reset`, `step` and `randomize_episode_length` have to be inside a `vmap` over the P
@@ -53,24 +53,10 @@ class SharedSimulator:
     num_members: int
 
     @property
-    def num_envs(self) -> int:
-        """N / P."""
-        return self.simulator.num_envs // self.num_members
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """What `step` takes per environment."""
-        return self.simulator.action_space
-
-    @property
-    def max_episode_length(self) -> int:
-        """Steps after which an episode is truncated."""
-        return self.simulator.max_episode_length
-
-    @property
-    def step_dt(self) -> float:
-        """Duration of one step, in s."""
-        return self.simulator.step_dt
+    def info(self) -> EnvInfo:
+        """That of the simulator, with N / P."""
+        num_envs = self.simulator.num_envs // self.num_members
+        return replace(self.simulator.info, num_envs=num_envs)
 
     @property
     def is_traceable(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.types import ActionSpace, Array, Key, Obs, TimeStep
+from ppo_jax.types import ActionSpace, Array, Env, EnvInfo, Key, Obs, TimeStep
 
 
 class Task(Protocol):
@@ -71,7 +71,7 @@ class VectorState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class VectorEnv:
+class VectorEnv(Env):
     """N copies of a task that reset themselves and keep the final observation.
 
     A done environment starts a freshly drawn episode in the same step: `obs` is the
@@ -79,23 +79,8 @@ class VectorEnv:
     """
 
     task: Task
-    num_envs: int
+    info: EnvInfo
     clip_actions: float | None = None  # the task sees actions clipped to +- this
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """What `step` takes per environment."""
-        return self.task.action_space
-
-    @property
-    def max_episode_length(self) -> int:
-        """Steps after which an episode is truncated."""
-        return self.task.max_episode_length
-
-    @property
-    def step_dt(self) -> float:
-        """Duration of one step, in s."""
-        return self.task.step_dt
 
     def reset(self, key: Key) -> tuple[VectorState, Obs]:
         """Draws N episode starts."""
@@ -163,7 +148,8 @@ def vectorize(
     task: Task, num_envs: int, clip_actions: float | None = None
 ) -> VectorEnv:
     """Returns `num_envs` auto-resetting copies of a task."""
-    return VectorEnv(task, num_envs, clip_actions)
+    info = EnvInfo(num_envs, task.action_space, task.max_episode_length, task.step_dt)
+    return VectorEnv(task, info, clip_actions)
 
 
 def _where(done: Array, new: Any, old: Any) -> Any:

@@ -213,28 +213,44 @@ class LossFn(Protocol):
         ...
 
 
-class Env(Protocol):
-    """N environments that reset themselves; two pure functions and a few numbers."""
+@dataclass(frozen=True)
+class EnvInfo:
+    """The facts of N environments."""
+
+    num_envs: int  # N
+    action_space: ActionSpace  # what `step` takes per environment
+    max_episode_length: int  # steps after which an episode is truncated
+    step_dt: float  # duration of one step, in s
+
+
+class Described(Protocol):
+    """What states its facts once, as `info`; who inherits has them by name as well."""
+
+    info: EnvInfo
 
     @property
     def num_envs(self) -> int:
         """N."""
-        ...
+        return self.info.num_envs
 
     @property
     def action_space(self) -> ActionSpace:
         """What `step` takes per environment."""
-        ...
+        return self.info.action_space
 
     @property
     def max_episode_length(self) -> int:
         """Steps after which an episode is truncated."""
-        ...
+        return self.info.max_episode_length
 
     @property
     def step_dt(self) -> float:
         """Duration of one step, in s."""
-        ...
+        return self.info.step_dt
+
+
+class Env(Described, Protocol):
+    """N environments that reset themselves; two pure functions and a few facts."""
 
     def reset(self, key: Key) -> tuple[Any, Obs]:
         """Starts every environment anew."""

@@ -20,6 +20,7 @@ from envs import dlpack  # noqa: E402
 from envs.bridge import bridge  # noqa: E402
 from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
 from envs.sharing import share  # noqa: E402
+from envs.torch_env import TorchEnv  # noqa: E402
 from ppo_jax.learning.config import PPOConfig  # noqa: E402
 from ppo_jax.learning.ppo import make_ppo  # noqa: E402
 from ppo_jax.loops.population import make_population  # noqa: E402
@@ -32,7 +33,7 @@ from ppo_jax.sweeps.compiling import (  # noqa: E402
     compile_population,
     start_members,
 )
-from ppo_jax.types import Continuous, Hyperparams, TimeStep  # noqa: E402
+from ppo_jax.types import Continuous, EnvInfo, Hyperparams, TimeStep  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -41,17 +42,14 @@ DRIVERS = ["in_jit", "host"]
 SCAN = {"in_jit": jax.lax.scan, "host": host_scan}
 
 
-class ToyEnv:
+class ToyEnv(TorchEnv):
     """Points that drift; episodes last 5 steps, or end beyond 1.5.
 
     It hands out its own buffers and, before each step, overwrites everything that it
     has ever returned with NaN, True or 255: whoever reads too late notices.
     """
 
-    num_envs = N
-    action_space = Continuous(A)
-    max_episode_length = 5
-    step_dt = 0.1
+    info = EnvInfo(N, Continuous(A), max_episode_length=5, step_dt=0.1)
 
     def __init__(self, has_final_obs=True, fail_at=None, spoil=None, device="cpu"):
         self.device = torch.device(device)
@@ -357,10 +355,10 @@ def test_numbers_of_the_simulator_are_passed_on(driver):
 def test_host_driver_lets_go_of_old_steps():
     env = bridge(ToyEnv(), "host")
     walk(env, host_scan)
-    assert len(env.host_side.kept) == 2
+    assert len(env.link.kept) == 2
     env.close()
     gc.collect()
-    assert len(env.host_side.kept) == 0
+    assert len(env.link.kept) == 0
 
 
 # -- refusals
@@ -468,7 +466,7 @@ def test_exception_of_the_simulator_keeps_its_traceback(driver):
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert frames[-1] == "step"  # of ToyEnv
     assert env.torch_env.num_steps == 3
-    assert env.host_side.error is None
+    assert env.link.error is None
 
 
 def test_other_errors_pass_through():
@@ -543,7 +541,7 @@ def test_drivers_agree_in_a_process_of_their_own(device):
     """On a GPU every step stalls for a while, so that a missing order shows."""
     if device != "cpu" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    program = f"from tests.test_bridge import *; compare_drivers({device!r})"
+    program = f"from tests.envs.test_bridge import *; compare_drivers({device!r})"
     platform = device.partition(":")[0]
     done = subprocess.run(
         [sys.executable, "-c", program],

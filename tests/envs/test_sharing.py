@@ -11,7 +11,7 @@ from jax.experimental import io_callback
 
 from envs.sharing import share
 from ppo_jax import ModelConfig, PPOConfig, actor_critic, init_run, iterate, make_ppo
-from ppo_jax.types import Continuous, Hyperparams, Simulator, TimeStep
+from ppo_jax.types import Continuous, EnvInfo, Hyperparams, Simulator, TimeStep
 
 N, P, T = 12, 3, 8
 M = N // P
@@ -20,16 +20,13 @@ M = N // P
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-class Drift:
+class Drift(Simulator):
     """Points on a line, each with its own start; outside of JAX, as a simulator is."""
 
-    action_space = Continuous(1)
-    max_episode_length = 5
-    step_dt = 0.1
     is_traceable = True
 
     def __init__(self, num_envs=N, first=0):
-        self.num_envs = num_envs
+        self.info = EnvInfo(num_envs, Continuous(1), 5, step_dt=0.1)
         self.start = 0.1 * np.arange(first, first + num_envs, dtype=np.float32)
         self.num_steps = 0
 

@@ -13,12 +13,9 @@ pytest.importorskip("isaaclab", reason="needs Isaac Lab: uv sync --extra isaacla
 import torch
 
 from envs.bridge import bridge
-from envs.isaac_lab import (
-    NUM_WARM_UP_STEPS,
-    EpisodeLog,
-    make_isaac_env,
-    registered_tasks,
-)
+from envs.isaac_env import NUM_WARM_UP_STEPS
+from envs.isaac_lab import make_isaac_env, registered_tasks
+from envs.isaac_log import EpisodeLog
 from envs.isaac_tasks import NEWTON_LIFT
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.ppo import make_ppo
@@ -218,7 +215,7 @@ def test_log_counts_every_reset_once(make, task):
 # c is written in every step: (3 * 1 + 1 * 2 + 1 * 3) / 5 = 1.6.
 @pytest.mark.parametrize("most_entries", [2, 1000])
 def test_log_matches_hand_arithmetic(monkeypatch, most_entries):
-    monkeypatch.setattr("envs.isaac_lab.MAX_LOG_ENTRIES", most_entries)
+    monkeypatch.setattr("envs.isaac_log.MAX_LOG_ENTRIES", most_entries)
     log = {"stale": torch.tensor(9.0)}
     episodes = EpisodeLog(log)
     none, one, three = (torch.tensor([i < k for i in range(4)]) for k in (0, 1, 3))
@@ -402,7 +399,7 @@ def test_warm_up_leaves_no_trace(make):
     env = make(DIRECT)
     assert NUM_WARM_UP_STEPS > 1
     assert env.torch_env.isaac.common_step_counter == 0
-    assert env.host_side.calls == 0
+    assert env.link.calls == 0
 
 
 def test_second_environment_has_to_wait(make):

@@ -10,6 +10,8 @@ import numpy as np
 from ppo_jax import (
     ActorCritic,
     Continuous,
+    Env,
+    EnvInfo,
     Gaussian,
     Hyperparams,
     RunState,
@@ -22,7 +24,7 @@ from ppo_jax.loops.rollout import NUM_RECENT, NUM_REPORTED, init_episodes
 
 
 @dataclass(frozen=True, eq=False)
-class Script:
+class Script(Env):
     """Environments that return the rows of tables, whatever the action.
 
     The state is the number of the step. The observation before step t is t, or 100
@@ -35,13 +37,10 @@ class Script:
     log: Any = ()  # [S, N]
     obs: Any = None  # {group: [S, N, D]} after step t, instead of the numbers
     echo: bool = False  # the reward is the action
-    action_space = Continuous(1)
-    max_episode_length = 1000
-    step_dt = 0.1
 
     @property
-    def num_envs(self):
-        return np.shape(self.reward)[1]
+    def info(self):
+        return EnvInfo(np.shape(self.reward)[1], Continuous(1), 1000, step_dt=0.1)
 
     def reset(self, key):
         return jnp.int32(0), self.observe(jnp.int32(0), jnp.ones(self.num_envs, bool))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import running
 
-from ppo_jax import Continuous, TimeStep, actor_critic
+from ppo_jax import Continuous, Env, EnvInfo, TimeStep, actor_critic
 from ppo_jax.cli import train
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.ppo import make_ppo
@@ -45,16 +45,10 @@ class CounterState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Counter:
+class Counter(Env):
     """Four environments that count their steps."""
 
-    num_envs: int = 4
-    max_episode_length: int = 6
-    step_dt: float = 0.1
-
-    @property
-    def action_space(self):
-        return Continuous(1)
+    info = EnvInfo(4, Continuous(1), max_episode_length=6, step_dt=0.1)
 
     def reset(self, key):
         fault = Fault(jnp.float32(0), jnp.float32(0), jnp.int32(0))

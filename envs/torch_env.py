@@ -1,0 +1,98 @@
+"""What a torch simulator has to offer, and a check of every tensor that it returns."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from envs.dlpack import DTYPES, Tensor, spec_of
+from ppo_jax.types import Described, TimeStep
+
+
+class TorchEnv(Described, Protocol):
+    """N auto-resetting environments in torch.
+
+    The tensors that it returns may be the buffers that its next step writes. The
+    action that it gets is its own: it may keep it, or write to it.
+    """
+
+    device: Any  # the torch.device of every tensor
+    has_final_obs: bool  # whether `step` gives the observation before the auto-reset
+
+    def reset(self, seed: int) -> dict[str, Tensor]:
+        """Starts every environment anew; returns {group: [N, ...]}."""
+        ...
+
+    def step(self, action: Tensor) -> TimeStep:
+        """Steps every environment; returns a `TimeStep` of tensors without log."""
+        ...
+
+    def set_episode_length(self, length: Tensor) -> None:
+        """Sets how many steps of each episode count as taken, [N] int32."""
+        ...
+
+    def drain_log(self) -> dict[str, float]:
+        """Returns what was logged since the last call, and forgets it."""
+        ...
+
+    def save_config(self, path: Path) -> None:
+        """Writes the simulator's configuration as YAML."""
+        ...
+
+    def close(self) -> None:
+        """Ends the simulator."""
+        ...
+
+
+class Result(NamedTuple):
+    """What an operation returns; made once, since it is compared in every step."""
+
+    specs: Any  # tree of jax.ShapeDtypeStruct
+    treedef: Any
+    names: list[str]  # of the leaves, as are the following
+    shapes: list[tuple[int, ...]]
+    dtypes: list[Any]  # of torch
+
+
+def result_of(specs: Any, prefix: str = "") -> Result:
+    """Returns what an operation returns, from its shapes and types."""
+    import torch
+
+    paths, treedef = jax.tree_util.tree_flatten_with_path(specs)
+    leaves = [spec for _, spec in paths]
+    return Result(
+        specs,
+        treedef,
+        names=[prefix + _name(path) for path, _ in paths],
+        shapes=[spec.shape for spec in leaves],
+        dtypes=[getattr(torch, spec.dtype.name) for spec in leaves],
+    )
+
+
+def checked(result: Result, tree: Any) -> list[Any]:
+    """Returns the tensors of a tree in the order of the specs.
+
+    Raises:
+      ValueError: a tensor or group is missing, is one too many, or has another shape.
+      TypeError: a tensor has another type than before, or one that JAX would convert.
+    """
+    tensors, treedef = jax.tree.flatten(tree)
+    if treedef != result.treedef:
+        found = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+        raise ValueError(
+            f"the simulator returned {', '.join(found)}; at first it was "
+            f"{', '.join(result.names)}"
+        )
+    rows = zip(result.names, tensors, result.shapes, result.dtypes, strict=True)
+    for name, tensor, shape, dtype in rows:
+        if getattr(tensor, "dtype", None) != dtype:
+            found = spec_of(name, tensor).dtype
+            expected = DTYPES[str(dtype)]
+            raise TypeError(f"{name} is {found}, but {expected} was expected")
+        if tensor.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {shape}")
+    return tensors
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path).lstrip(".")
