@@ -7,9 +7,7 @@ under another name and renamed when it is whole. Orbax's own manager would commi
 the sums are there, and answers a damaged file with pages of tracebacks.
 """
 
-import hashlib
 import json
-import logging
 import math
 import shutil
 from pathlib import Path
@@ -19,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppo_jax.runs import arrays, digests
 from ppo_jax.types import RunState, TrainState
 
 FOLDER = "checkpoints"
 SET_ASIDE = "set_aside"  # where a run keeps what it does not go on from
 META = "meta.json"
-SUMS = "SHA256SUMS"
 
 
 class Restored(NamedTuple):
@@ -68,13 +66,12 @@ def save(folder: Path, run: RunState, meta: dict[str, Any], keep: int) -> Path:
     for leftover in final.parent.glob(".*"):
         shutil.rmtree(leftover)
     unfinished.mkdir(parents=True)
-    arrays = {}
+    shapes = {}
     for name, item in _items(run).items():
-        _write_arrays(unfinished / name, item)
-        arrays[name] = {path: _shape(x) for path, x in _leaves(item)}
-    (unfinished / META).write_text(json.dumps(meta | {"arrays": arrays}, indent=1))
-    sums = [f"{digest}  {name}\n" for name, digest in _digests(unfinished).items()]
-    (unfinished / SUMS).write_text("".join(sums))
+        arrays.write(unfinished / name, item)
+        shapes[name] = {path: _shape(x) for path, x in _leaves(item)}
+    (unfinished / META).write_text(json.dumps(meta | {"arrays": shapes}, indent=1))
+    digests.write(unfinished)
     unfinished.rename(final)
     _prune(folder, keep)
     return final
@@ -169,13 +166,13 @@ def _restore(folder: Path, templates: dict[str, Any], which: str) -> Restored:
     for iteration in _candidates(folder, which):
         path = path_of(folder, iteration)
         try:
-            _verify(path)
+            digests.verify(path, META)
             meta = _read_meta(path)
             _check_fit(path, templates, meta)
             state = {
                 name: _read_arrays(path / name, t) for name, t in templates.items()
             }
-        except _Damaged as damage:
+        except digests.Damaged as damage:
             skipped.append(f"The checkpoint {path} is damaged: {damage}.")
             continue
         return Restored(state, meta, iteration, skipped)
@@ -202,25 +199,6 @@ def _candidates(folder: Path, which: str) -> list[int]:
     return [iteration for iteration in known[::-1] if iteration <= wanted]
 
 
-class _Damaged(Exception):
-    """A checkpoint is not what was written; the message says where."""
-
-
-def _verify(path: Path) -> None:
-    """Raises _Damaged unless all files are as they were written."""
-    try:
-        lines = (path / SUMS).read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise _Damaged(f"{SUMS} cannot be read") from None
-    sums = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
-    found = _digests(path)
-    for name in sorted(sums.keys() | found.keys() | {META}):
-        if name not in found:
-            raise _Damaged(f"{name} is missing")
-        if sums.get(name) != found[name]:
-            raise _Damaged(f"{name} was altered")
-
-
 def _check_fit(path: Path, templates: dict[str, Any], meta: dict[str, Any]) -> None:
     """Raises ValueError if a checkpoint is of another network or another task."""
     for name, template in templates.items():
@@ -239,43 +217,11 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return json.loads((path / META).read_text())
 
 
-def _write_arrays(path: Path, item: Any) -> None:
-    import orbax.checkpoint as ocp
-
-    with _checkpointer() as checkpointer:
-        checkpointer.save(path.absolute(), args=ocp.args.StandardSave(item))
-
-
 def _read_arrays(path: Path, template: Any) -> Any:
-    import orbax.checkpoint as ocp
-
     try:
-        with _checkpointer() as checkpointer:
-            return checkpointer.restore(
-                path.absolute(), args=ocp.args.StandardRestore(template)
-            )
+        return arrays.read(path, template)
     except Exception as error:  # orbax documents none
-        raise _Damaged(" ".join(str(error).split())[:200]) from error
-
-
-def _checkpointer() -> Any:
-    import orbax.checkpoint as ocp
-
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
-
-
-def _digests(path: Path) -> dict[str, str]:
-    """Returns {name: SHA-256} of a checkpoint's files, not of the sums themselves.
-
-    Hidden files are not ours: file managers leave them behind.
-    """
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.name != SUMS and not file.name.startswith(".")
-    }
+        raise digests.Damaged(" ".join(str(error).split())[:200]) from error
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppo_jax.loops.rollout import init_episodes
-from ppo_jax.runs import checkpoint
+from ppo_jax.runs import arrays, checkpoint, digests
 from ppo_jax.types import RunState, TrainState
 
 NUM_ENVS = 3
@@ -27,7 +27,11 @@ def make_run(iteration, width=4):
     )
     return RunState(
         train=train,
-        env_state={"time": jnp.array([1.0, jnp.inf, 2.0]), "key": jax.random.key(5)},
+        env_state={
+            "time": jnp.array([1.0, jnp.inf, 2.0]),
+            "key": jax.random.key(5),
+            "contact": jnp.zeros((NUM_ENVS, 0, 3), jnp.int16),  # a body without any
+        },
         obs={"policy": jnp.ones((NUM_ENVS, 2))},
         carry=(),
         episodes=init_episodes(NUM_ENVS),
@@ -192,13 +196,17 @@ def test_another_network_is_refused_with_both_shapes(saved):
     template = template_of(make_run(10)._replace(obs={}))
     with pytest.raises(ValueError, match=r"obs.policy is .* there and nothing here"):
         checkpoint.restore_run(saved, template)
+    state = {**make_run(10).env_state, "contact": jnp.zeros((NUM_ENVS, 0), jnp.int16)}
+    template = template_of(make_run(10)._replace(env_state=state))
+    with pytest.raises(ValueError, match=r"int16\[3, 0, 3\] there and int16\[3, 0\] "):
+        checkpoint.restore_run(saved, template)
 
 
 @pytest.mark.parametrize("where", ["before", "during", "after", "prune"])
 def test_death_at_any_moment_of_a_save_loses_nothing(tmp_path, monkeypatch, where):
     """After a save that broke off, the one before is whole, and saving goes on."""
     save(tmp_path, 5, keep=1)
-    write, seen = checkpoint._write_arrays, []
+    write, seen = arrays.write, []
 
     def die(*args):
         raise KeyboardInterrupt
@@ -213,11 +221,11 @@ def test_death_at_any_moment_of_a_save_loses_nothing(tmp_path, monkeypatch, wher
 
     with monkeypatch.context() as patch:
         if where == "before":
-            patch.setattr(checkpoint, "_write_arrays", die)
+            patch.setattr(arrays, "write", die)
         elif where == "during":
-            patch.setattr(checkpoint, "_write_arrays", write_one_and_die)
+            patch.setattr(arrays, "write", write_one_and_die)
         elif where == "after":
-            patch.setattr(checkpoint, "_digests", die)
+            patch.setattr(digests, "write", die)
         else:
             patch.setattr(shutil, "rmtree", delete_one_and_die)
         with pytest.raises(KeyboardInterrupt):
@@ -262,11 +270,11 @@ def test_sums_are_those_of_sha256sum(saved):
     path = checkpoint.path_of(saved, 10)
     files = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
     listed = set()
-    for line in (path / checkpoint.SUMS).read_text().splitlines():
+    for line in (path / digests.SUMS).read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((path / name).read_bytes()).hexdigest() == digest
         listed.add(name)
-    assert listed == files - {checkpoint.SUMS}
+    assert listed == files - {digests.SUMS}
 
 
 def test_no_checkpoints_is_an_error_not_a_crash(tmp_path):

@@ -35,7 +35,7 @@ TIMING = {"seconds", "iteration_time", "steps_per_second"}
 WAIT = """
 import pathlib, sys, time
 from ppo_jax.cli import console, entry, train
-from ppo_jax.runs import checkpoint
+from ppo_jax.runs import arrays
 
 def wait(name):
     print("waiting", flush=True)
@@ -54,12 +54,12 @@ def in_iteration(number):
     console.open_display = open_display
 
 def in_save(number):
-    write = checkpoint._write_arrays
+    write = arrays.write
     def write_and_wait(path, item):
         write(path, item)
         if path.parent.name.startswith(f".{number}."):
             wait("after_save")
-    checkpoint._write_arrays = write_and_wait
+    arrays.write = write_and_wait
 
 sys.argv[0] = "train.py"
 PLACE
