@@ -97,6 +97,21 @@ def refuse_others(arguments: Arguments, mode: str, allowed: Collection[str]) -> 
             raise ValueError(f"{mode} has no use for {short_name(name)}: leave it away")
 
 
+def whole_number(arguments: Arguments, name: str, default: int) -> int:
+    """Returns the whole number of a flag.
+
+    Raises:
+      ValueError: it is none, or not above 0.
+    """
+    text = str(arguments.flags.get(name, ""))
+    if not text:
+        return default
+    value = config_fields.parse_literal(text)
+    if type(value) is not int or value < 1:
+        raise ValueError(f"--{name} {text}: give a whole number above 0")
+    return value
+
+
 def field_flag(path: str, metavar: str) -> Flag:
     """Returns a flag that sets a configuration field, with the field's own help."""
     field = dict(config_fields.fields_of(Config()))[path]

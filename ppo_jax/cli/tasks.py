@@ -5,13 +5,12 @@ A task is either JAX-native (`envs.TASKS` and the adapters) or Isaac Lab's.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ppo_jax.cli import command_line
 from ppo_jax.cli.command_line import Arguments, Flag
 from ppo_jax.runs.config import Config, SimulatorConfig
-from ppo_jax.types import Env, Simulator, TrainState
+from ppo_jax.types import Env, Simulator
 
 DEFAULT_TASK = "Cartpole"
 
@@ -158,29 +157,3 @@ def open_members(config: Config, population: int) -> Iterator[Callable[[Config],
         yield lambda _: share(simulator, population)
     finally:
         simulator.close()
-
-
-def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
-    """Returns what rsl_rl had learned when it wrote a `model_*.pt`.
-
-    Raises:
-      ValueError: the file is something else, or does not fit the task.
-    """
-    import jax
-
-    from ppo_jax.rsl_rl.files import load_model
-    from ppo_jax.runs import trainers
-
-    state = load_model(path, trainer.config)
-    wanted = trainers.abstract_run(trainer).train.params
-    leaves = zip(
-        jax.tree.leaves_with_path(state.params), jax.tree.leaves(wanted), strict=True
-    )
-    for (place, found), right in leaves:
-        if found.shape != right.shape:
-            name = jax.tree_util.keystr(place, simple=True, separator=".")
-            raise ValueError(
-                f"{path} does not fit {trainer.config.task}: {name} is "
-                f"{list(found.shape)} there and {list(right.shape)} here"
-            )
-    return state

@@ -1,6 +1,5 @@
 """Trains a policy: `uv run train.py --task Cartpole`."""
 
-import math
 import shlex
 import signal
 import sys
@@ -11,15 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ppo_jax.cli import command_line, entry, help_page
+from ppo_jax.cli import command_line, entry, filming, help_page, weights
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
-from ppo_jax.cli.play import RSL_RL_SUFFIX, film, find_run
+from ppo_jax.cli.report import announce, report
 from ppo_jax.cli.tasks import (
     AGENT_TOKENS,
     ENV_TOKENS,
     checked_task,
     default_config,
-    load_rsl_rl,
     open_trainer,
     parse,
 )
@@ -137,7 +135,7 @@ def start(arguments: Arguments) -> int:
         trainers.lower(trainer)  # what does not fit must fail before there is a folder
         run = None
         if "checkpoint" in arguments.flags:
-            run = start_from_weights(trainer, arguments)
+            run = weights.start_from_weights(trainer, arguments)
         folder = folders.new_run_folder(config)
         if isinstance(trainer.env, Simulator):
             trainer.env.save_config(folder / "params" / "env.yaml")
@@ -149,7 +147,7 @@ def resume(arguments: Arguments) -> int:
     from ppo_jax.runs import continuation, trainers
 
     started = time.perf_counter()
-    folder, which, saved = find_run(arguments.flags)
+    folder, which, saved = weights.find_run(arguments.flags)
     given = config_overrides(arguments, without={"task"})
     if arguments.tokens:
         given["simulator.overrides"] = tuple(arguments.tokens)
@@ -157,61 +155,15 @@ def resume(arguments: Arguments) -> int:
     refuse_changes(folder, saved, config)
     announce(config)
     with open_trainer(config, film="video" in arguments.flags) as trainer:
-        restored = restore(trainer, folder, which)
+        restored = weights.restore(trainer, folder, which)
         trainers.lower(trainer)
         save(config, folder / folders.CONFIG_FILE)
         run = continuation.resume(trainer, restored.state)
-        run = run._replace(train=_with_learning_rate(run.train, trainer, arguments))
+        run = run._replace(
+            train=weights.with_learning_rate(run.train, trainer, arguments)
+        )
         seconds = restored.meta["seconds"]
         return train(trainer, folder, run, seconds, started, arguments)
-
-
-def restore(trainer: Any, folder: Path, which: str) -> Any:
-    """Reads the checkpoint that a run goes on from.
-
-    Raises:
-      ValueError: it is not the newest, or has done all iterations already.
-    """
-    from ppo_jax.runs import checkpoint, continuation, trainers
-
-    template = continuation.saved_part(trainer, trainers.abstract_run(trainer))
-    restored = checkpoint.restore_run(folder, template, which)
-    print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
-    newest = checkpoint.iterations(folder)[-1]
-    if which != "latest" and newest > restored.iteration:
-        raise ValueError(
-            f"{folder} has a newer checkpoint, {newest}: resume without naming one, or "
-            "start a new run from this one's weights without --resume"
-        )
-    if restored.iteration >= trainer.config.max_iterations:
-        raise ValueError(
-            f"{folder} has already done {restored.iteration} iterations: give a larger "
-            f"--max_iterations than {trainer.config.max_iterations}"
-        )
-    return restored
-
-
-def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
-    """Returns a run at iteration 0 with what another run, or rsl_rl, has learned."""
-    import jax.numpy as jnp
-
-    from ppo_jax.runs import checkpoint, trainers
-
-    selector = str(arguments.flags["checkpoint"])
-    if selector.endswith(RSL_RL_SUFFIX):
-        learned = load_rsl_rl(trainer, Path(selector))
-        print(f"Starting from {selector} at {int(learned.iteration)}.")
-    else:
-        folder, which = folders.find_run(
-            selector, folders.experiment_of(trainer.config)
-        )
-        template = trainers.abstract_run(trainer).train
-        restored = checkpoint.restore_train(folder, template, which)
-        print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
-        learned = restored.state
-    learned = learned._replace(iteration=jnp.zeros((), jnp.int32))
-    learned = _with_learning_rate(learned, trainer, arguments)
-    return trainers.start(trainer)._replace(train=learned)
 
 
 def train(
@@ -260,57 +212,9 @@ def train(
         return 128 + signal.Signals[outcome.stopped_by]
     if "video" in arguments.flags:
         path = folder / "videos" / "play.mp4"
-        path = film(trainer, outcome.run.train, path, trainer.config.seed)
+        path = filming.film(trainer, outcome.run.train, path, trainer.config.seed)
         print(f"  video           {path}")
     return 0
-
-
-def announce(config: Config) -> None:
-    """Prints what is about to be trained."""
-    print(
-        f"{config.task}: {config.num_envs} environments x {config.num_steps_per_env} "
-        f"steps, {config.max_iterations} iterations, seed {config.seed}; "
-        f"{'starting Isaac Lab and ' if config.simulator.agent else ''}compiling ...",
-        flush=True,
-    )
-
-
-def report(outcome: Any, config: Config, compile_seconds: float) -> None:
-    """Prints the result and where to look."""
-    from ppo_jax.runs import checkpoint, plots
-
-    progress, folder = outcome.progress, outcome.folder
-    picture = plots.save_learning_curve(folder, config.task, config.solved_return)
-    video = folders.experiment_of(config).lower() + ".mp4"
-    print(
-        f"\nTrained {progress.iteration} iterations ({progress.env_steps:,} steps) in "
-        f"{progress.seconds:.1f} s, after {compile_seconds:.1f} s of compiling."
-    )
-    print(f"  run             {folder}")
-    print(f"  checkpoint      {checkpoint.path_of(folder, progress.iteration)}")
-    print(f"  learning curve  {picture}")
-    play = f"--checkpoint {shlex.quote(str(folder))} --video {shlex.quote(video)}"
-    print(f"  watch it        uv run play.py {play}")
-    if config.logger == "tensorboard":
-        print(f"  curves          uv run tensorboard --logdir {folder.parent}")
-    print(verdict(folder, progress.scalars["episode_return"], config.solved_return))
-
-
-def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
-    """Returns the result in a sentence: the return, and when it first was enough."""
-    from ppo_jax.runs import metrics
-
-    if math.isnan(episode_return):
-        return "No episode has ended yet: train longer."
-    sentence = f"Mean return of the last 100 episodes: {episode_return:.2f}"
-    if goal is None:
-        return f"{sentence}."
-    table = metrics.read_table(folder)
-    rows = zip(table["iteration"], table["episode_return"], strict=True)
-    reached = [int(iteration) + 1 for iteration, value in rows if value >= goal]
-    if not reached:
-        return f"{sentence}. Not solved: the goal is {goal:g}."
-    return f"{sentence}. Solved: {goal:g} at iteration {reached[0]}."
 
 
 def config_overrides(
@@ -337,13 +241,3 @@ def _import_ahead() -> None:
     """Imports, while XLA compiles, what saving, logging and drawing need later."""
     for name in ("orbax.checkpoint", "tensorboardX", "matplotlib.backends.backend_agg"):
         import_module(name)
-
-
-def _with_learning_rate(state: Any, trainer: Any, arguments: Arguments) -> Any:
-    """Puts a learning rate that was typed into a restored state, where it is kept."""
-    import jax.numpy as jnp
-
-    if "algorithm.learning_rate" not in arguments.overrides:
-        return state
-    rate = jnp.asarray(trainer.config.algorithm.learning_rate, jnp.float32)
-    return state._replace(learning_rate=rate)

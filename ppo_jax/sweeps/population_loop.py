@@ -6,9 +6,8 @@ cannot be saved; whoever goes on from a save starts new episodes.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,25 +15,9 @@ import numpy as np
 
 from ppo_jax.runs import continuation, trainers
 from ppo_jax.sweeps import compiling, files
-from ppo_jax.sweeps.chunk_loop import (
-    Clock,
-    MakeEnv,
-    Programs,
-    Progress,
-    compiled_for,
-    hyperparams_of,
-    report_progress,
-    rows_of,
-)
-from ppo_jax.sweeps.compiling import Compiled
-from ppo_jax.sweeps.planning import (
-    Chunk,
-    Program,
-    Sweep,
-    chunks_of,
-    programs_of,
-    stage_ends,
-)
+from ppo_jax.sweeps.chunk_loop import Step, Work, rows_of, run_chunks, start_clock
+from ppo_jax.sweeps.planning import Chunk, chunks_of, stage_ends
+from ppo_jax.sweeps.programs import hyperparams_of
 from ppo_jax.types import Env, Hyperparams, Metrics, RunState, Simulator
 
 
@@ -45,46 +28,32 @@ class Members(NamedTuple):
     hparams: Hyperparams  # each [P]; they change where members evolve
 
 
-def run_populations(
-    sweep: Sweep,
-    folder: Path,
-    make_env: MakeEnv,
-    compiled: Programs | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    on_note: Callable[[str], None] = lambda text: None,
-) -> None:
-    """Runs all that a sweep's folder does not hold yet; see `sweep_run.run_sweep`."""
-    programs, compiled = programs_of(sweep), dict(compiled or {})
+def run_populations(work: Work) -> None:
+    """Runs all that a sweep's folder does not hold yet."""
+    sweep = work.sweep
     everybody = range(len(sweep.settings))
     stages = range(len(stage_ends(sweep, sweep.base)))
-    columns = [chunks_of(sweep, programs, stage, everybody) for stage in stages]
+    columns = [chunks_of(sweep, work.programs, stage, everybody) for stage in stages]
     populations = list(zip(*columns, strict=True))  # each: its chunks, one per stage
-    total = sum(chunk.work for chunks in populations for chunk in chunks)
-    started, skipped, done = time.monotonic(), 0, 0
+    clock = start_clock(sum(chunk.work for chunks in populations for chunk in chunks))
     for count, chunks in enumerate(populations, start=1):
-        program = programs[chunks[0].program]
-        env, members = make_env(program.config), None
-        for chunk in chunks:
-            if files.is_finished(folder, chunk.name):
-                skipped, done = skipped + chunk.work, done + chunk.work
-                continue
-            made = compiled_for(sweep, chunk, program, make_env, compiled, on_note)
-            where = f"population {count}/{len(populations)}"
-            clock = Clock(started, skipped, done, total)
-            report = partial(report_progress, clock, chunk, where, on_progress)
-            with trainers.simulator_errors(env):
-                members = members or _begin(sweep, folder, chunk, made, env)
-                members = _run_chunk(
-                    sweep, folder, chunk, program, made, env, members, report
-                )
-            done += chunk.work
+        text = f"population {count}/{len(populations)}"
+        env = work.make_env(work.programs[chunks[0].program].config)
+        run_chunk = partial(_run_chunk, work, env)
+        clock = run_chunks(work, clock, chunks, lambda _, text=text: text, run_chunk)
 
 
-def _begin(
-    sweep: Sweep, folder: Path, chunk: Chunk, compiled: Compiled, env: Env
-) -> Members:
+def _run_chunk(work: Work, env: Env, step: Step, members: Members | None) -> Members:
+    """Takes a chunk's members to its save; None: from the save before."""
+    with trainers.simulator_errors(env):
+        members = members or _begin(work, env, step)
+        return _advance(work, env, step, members)
+
+
+def _begin(work: Work, env: Env, step: Step) -> Members:
     """Returns the members before a chunk: new ones, or those of the last save."""
-    hparams = hyperparams_of(sweep, chunk.members)
+    chunk, compiled, folder = step.chunk, step.compiled, work.folder
+    hparams = hyperparams_of(work.sweep, chunk.members)
     keys = [jax.random.key(member.seed) for member in chunk.members]
     if chunk.stage == 0:
         return Members(compiling.start_members(compiled, keys, hparams), hparams)
@@ -103,42 +72,33 @@ def _begin(
     return Members(runs, Hyperparams(**arrays))
 
 
-def _run_chunk(
-    sweep: Sweep,
-    folder: Path,
-    chunk: Chunk,
-    program: Program,
-    compiled: Compiled,
-    env: Env,
-    members: Members,
-    report: Callable[[int, Metrics], None],
-) -> Members:
+def _advance(work: Work, env: Env, step: Step, members: Members) -> Members:
     """Takes the members to the next save and keeps what came of it."""
-    begun = time.monotonic()
+    begun, chunk = time.monotonic(), step.chunk
     logs: list[dict[str, float]] = []
 
     def on_block(iterations: int, metrics: Metrics) -> None:
         logs.append(env.drain_log() if isinstance(env, Simulator) else {})
-        report(iterations, metrics)
+        step.report(iterations, metrics)
 
     length = chunk.last - chunk.first
     runs, hparams, metrics = compiling.advance_members(
-        compiled, members.runs, members.hparams, length, on_block
+        step.compiled, members.runs, members.hparams, length, on_block
     )
     numbers = np.array([member.index for member in chunk.members], np.int32)
     metrics |= _columns(logs, chunk)
     if "parent" in metrics:
         metrics["parent"] = numbers[metrics["parent"]]  # as the sweep counts them
     saved = continuation.without_simulator(runs) if isinstance(env, Simulator) else runs
-    rows = rows_of(sweep, chunk, program.config, metrics)
+    rows = rows_of(work.sweep, chunk, step.program.config, metrics)
     about = {
         "stage": chunk.stage,
         "members": numbers.tolist(),
         "seconds": time.monotonic() - begun,
         "hparams": {name: x.tolist() for name, x in hparams._asdict().items()},
     }
-    files.save_chunk(folder, chunk.name, rows, saved, about)
-    files.drop_runs(folder, _before(chunk).name)
+    files.save_chunk(work.folder, chunk.name, rows, saved, about)
+    files.drop_runs(work.folder, _before(chunk).name)
     return Members(runs, hparams)
 
 

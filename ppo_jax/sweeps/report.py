@@ -138,17 +138,16 @@ def draw(
     plan: Any, folder: Path, table: Any, rows: Sequence[Mapping[str, Any]]
 ) -> list[Path]:
     """Draws learning curves and the response to what is swept, or its evolution."""
-    from ppo_jax.runs import plots
-    from ppo_jax.sweeps import ranking
+    from ppo_jax.sweeps import pictures, ranking
 
     title = f"{plan.base.task}, {len(rows)} settings x {plan.num_seeds} seeds"
     best_first = [row["setting"] for row in rows]
     of_setting = ranking.curves(table)
     curves = [(label(plan, s) or "all seeds", *of_setting[s]) for s in best_first]
     goal = plan.base.solved_return
-    pictures = [plots.save_sweep_curves(folder, title, curves, goal)]
+    drawn = [pictures.save_sweep_curves(folder, title, curves, goal)]
     if plan.pbt:
-        pictures.append(draw_evolution(plan, folder, table))
+        drawn.append(draw_evolution(plan, folder, table))
     elif plan.swept:
         settings = [plan.settings[s] for s in best_first]
         fields = {
@@ -156,13 +155,13 @@ def draw(
             for path in plan.swept
         }
         returns = [row["final_return"] for row in rows]
-        pictures.append(plots.save_response(folder, title, fields, returns))
-    return pictures
+        drawn.append(pictures.save_response(folder, title, fields, returns))
+    return drawn
 
 
 def draw_evolution(plan: Any, folder: Path, table: Any) -> Path:
     """Draws the returns and the values of all members, and who went on from another."""
-    from ppo_jax.runs import plots
+    from ppo_jax.sweeps import pictures
 
     explored = [name for name, _, _ in plan.pbt.bounds]
     columns = {"return": "episode_return"} | {k: f"hparams/{k}" for k in explored}
@@ -173,7 +172,7 @@ def draw_evolution(plan: Any, folder: Path, table: Any) -> Path:
     }
     parent, env_steps = rows.pop("parent"), rows.pop("x")[0]
     title = f"{plan.base.task}, {members} members that evolve"
-    return plots.save_evolution(folder, title, env_steps, rows, parent)
+    return pictures.save_evolution(folder, title, env_steps, rows, parent)
 
 
 def label(plan: Any, setting: int) -> str:

@@ -13,7 +13,7 @@ import running
 
 from envs import make
 from ppo_jax import TimeStep
-from ppo_jax.cli import play, tasks
+from ppo_jax.cli import filming, play, tasks
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.evaluation import Evaluation
@@ -37,7 +37,7 @@ def played(tmp_path, monkeypatch, capsys):
         running.tiny_run(), tmp_path / folders.LOG_ROOT / "Cartpole" / "run"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(play, "FRAMES_PER_SECOND", 5)
+    monkeypatch.setattr(filming, "FRAMES_PER_SECOND", 5)
 
     def run(*argv):
         capsys.readouterr()
@@ -166,7 +166,7 @@ def test_video_is_a_real_film_of_the_episode(tmp_path, played, suffix):
 
 def test_film_does_not_warn_of_a_fork(trained, tmp_path, monkeypatch, recwarn):
     """ffmpeg is started by a fork that execs at once: nothing to frighten a user."""
-    monkeypatch.setattr(play, "FRAMES_PER_SECOND", 1)
-    play.film(*trained, tmp_path / "a.mp4", seed=2)
+    monkeypatch.setattr(filming, "FRAMES_PER_SECOND", 1)
+    filming.film(*trained, tmp_path / "a.mp4", seed=2)
     assert (tmp_path / "a.mp4").stat().st_size > 1000
     assert [str(w.message) for w in recwarn if "fork" in str(w.message)] == []

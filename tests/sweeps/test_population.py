@@ -17,8 +17,9 @@ from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
 from ppo_jax.cli import entry, play, train
 from ppo_jax.cli import sweep as script
 from ppo_jax.loops.pbt import PBTConfig
-from ppo_jax.runs import checkpoint, folders, metrics, plots
+from ppo_jax.runs import checkpoint, folders, metrics
 from ppo_jax.runs.config_fields import load
+from ppo_jax.sweeps import pictures
 from ppo_jax.sweeps.planning import from_dict, to_dict
 
 ITERATIONS = 6
@@ -126,10 +127,10 @@ def test_the_table_names_members_as_the_sweep_counts_them(home):
 
 def test_what_becomes_of_the_members_is_drawn(evolved):
     """Returns and rates over time, in place of the response to where they began."""
-    pixels = matplotlib.image.imread(evolved / plots.EVOLUTION)
+    pixels = matplotlib.image.imread(evolved / pictures.EVOLUTION)
     assert pixels.shape[0] > 300
     assert pixels.std() > 0.05
-    assert not (evolved / plots.RESPONSE).exists()
+    assert not (evolved / pictures.RESPONSE).exists()
 
 
 @pytest.mark.slow

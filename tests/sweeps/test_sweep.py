@@ -24,14 +24,15 @@ from configs import config_for
 from ppo_jax.cli import command_line, play, tasks, train
 from ppo_jax.cli import sweep as script
 from ppo_jax.loops import population
-from ppo_jax.runs import checkpoint, folders, metrics, plots, trainers
+from ppo_jax.runs import checkpoint, folders, metrics, trainers
 from ppo_jax.runs.config_fields import override
 from ppo_jax.sweeps import (
     axes,
-    chunk_loop,
     compiling,
     files,
+    pictures,
     planning,
+    programs,
     ranking,
     settings,
 )
@@ -249,7 +250,7 @@ def test_the_memory_of_a_program_holds_its_runs_and_more(swept):
     """At least what all members keep, and less than a hundred times that."""
     plan = plan_in(swept)
     (program,) = planning.programs_of(plan)
-    functions = chunk_loop.population_of(plan, program, tasks.make_env)
+    functions = programs.population_of(plan, program, tasks.make_env)
     made = compiling.compile_population(functions, 12)
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.run))
     assert kept < made.num_bytes < 100 * kept
@@ -543,7 +544,7 @@ def test_pictures_are_drawn(swept):
     """Curves and response are pictures with something in them."""
     import matplotlib.image
 
-    for name in (plots.SWEEP_CURVES, plots.RESPONSE):
+    for name in (pictures.SWEEP_CURVES, pictures.RESPONSE):
         pixels = matplotlib.image.imread(swept / name)
         assert pixels.shape[0] > 300
         assert pixels.std() > 0.05

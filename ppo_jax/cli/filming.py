@@ -1,0 +1,66 @@
+"""Films of an episode: drawn from the states of a task, or taken in a simulator."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ppo_jax.types import Simulator
+
+FRAMES_PER_SECOND = 30
+
+
+def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
+    """Films one episode of the deterministic policy; returns the file."""
+    from envs.drawing import write_video
+
+    step_dt = trainer.env.step_dt
+    stride = max(1, round(1 / (step_dt * FRAMES_PER_SECOND)))
+    is_simulated = isinstance(trainer.env, Simulator)
+    frames = _photographed if is_simulated else _drawn
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():  # ffmpeg is started by a fork that execs at once
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        pictures = frames(trainer, state, seed, stride)
+        write_video(path, pictures, fps=1 / (step_dt * stride))
+    return path
+
+
+def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
+    """Yields drawings of every `stride`-th state of an episode."""
+    import jax
+
+    from envs import make
+    from envs.drawing import picture
+    from ppo_jax.loops import evaluation
+
+    config = trainer.config
+    env: Any = make(config.task, 1, config.clip_actions)
+    recording = jax.jit(evaluation.record, static_argnums=(0, 1))(
+        trainer.ppo, env, state, jax.random.key(seed)
+    )
+    recording = jax.device_get(recording)
+    for step in range(0, len(recording.done), stride):
+        if recording.done[step]:
+            break
+        task_state = jax.tree.map(
+            lambda x: x[step, 0],  # noqa: B023
+            recording.env_state.task_state,
+        )
+        caption = f"{config.task}   {step * env.step_dt:4.1f} s"
+        yield picture(env.task, task_state, caption=caption)
+
+
+def _photographed(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
+    """Yields pictures of a simulator while the first environment plays an episode."""
+    import jax
+
+    env, mode = trainer.env, jax.jit(trainer.ppo.mode)
+    env_state, obs = env.reset(jax.random.key(seed))
+    for step in range(env.max_episode_length):
+        if step % stride == 0:
+            yield env.torch_env.frame()
+        env_state, timestep = env.step(env_state, mode(state, obs))
+        obs = timestep.obs
+        if timestep.terminated[0] | timestep.truncated[0]:
+            break

@@ -1,0 +1,136 @@
+"""Where a command finds what was learned: in a run, a checkpoint or rsl_rl's file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ppo_jax.cli.command_line import Arguments
+from ppo_jax.cli.tasks import checked_task, default_config
+from ppo_jax.runs import folders
+from ppo_jax.runs.config import Config
+from ppo_jax.types import TrainState
+
+RSL_RL_SUFFIX = ".pt"
+
+
+def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
+    """Returns the folder of the run that flags name, its checkpoint and configuration.
+
+    Raises:
+      ValueError: there is no such run, or it is of another task or experiment.
+    """
+    task = checked_task(flags)
+    experiment = flags.get("experiment_name")
+    if experiment is None:
+        experiment = folders.experiment_of(default_config(task))
+    folder, which = folders.find_run(flags.get("checkpoint"), str(experiment))
+    config = folders.load_config(folder)
+    found = {"task": config.task, "experiment_name": folders.experiment_of(config)}
+    for name, value in found.items():
+        if flags.get(name, value) != value:
+            raise ValueError(
+                f"--{name} {flags[name]} does not fit --checkpoint: {folder} has "
+                f"{value}; leave one of them away"
+            )
+    return folder, which, config
+
+
+def load_foreign(trainer: Any, path: Path) -> TrainState:
+    """Returns what rsl_rl had learned, and prints from where it is."""
+    state = load_rsl_rl(trainer, path)
+    print(f"Playing {path} at iteration {int(state.iteration)}.")
+    return state
+
+
+def load_checkpoint(trainer: Any, folder: Path, which: str) -> TrainState:
+    """Returns what was learned in a run, and prints from where it is."""
+    from ppo_jax.runs import checkpoint, trainers
+
+    template = trainers.abstract_run(trainer).train
+    restored = checkpoint.restore_train(folder, template, which)
+    print(*restored.skipped, f"Playing {folder} at iteration {restored.iteration}.")
+    return restored.state
+
+
+def restore(trainer: Any, folder: Path, which: str) -> Any:
+    """Reads the checkpoint that a run goes on from.
+
+    Raises:
+      ValueError: it is not the newest, or has done all iterations already.
+    """
+    from ppo_jax.runs import checkpoint, continuation, trainers
+
+    template = continuation.saved_part(trainer, trainers.abstract_run(trainer))
+    restored = checkpoint.restore_run(folder, template, which)
+    print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
+    newest = checkpoint.iterations(folder)[-1]
+    if which != "latest" and newest > restored.iteration:
+        raise ValueError(
+            f"{folder} has a newer checkpoint, {newest}: resume without naming one, or "
+            "start a new run from this one's weights without --resume"
+        )
+    if restored.iteration >= trainer.config.max_iterations:
+        raise ValueError(
+            f"{folder} has already done {restored.iteration} iterations: give a larger "
+            f"--max_iterations than {trainer.config.max_iterations}"
+        )
+    return restored
+
+
+def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
+    """Returns a run at iteration 0 with what another run, or rsl_rl, has learned."""
+    import jax.numpy as jnp
+
+    from ppo_jax.runs import checkpoint, trainers
+
+    selector = str(arguments.flags["checkpoint"])
+    if selector.endswith(RSL_RL_SUFFIX):
+        learned = load_rsl_rl(trainer, Path(selector))
+        print(f"Starting from {selector} at {int(learned.iteration)}.")
+    else:
+        folder, which = folders.find_run(
+            selector, folders.experiment_of(trainer.config)
+        )
+        template = trainers.abstract_run(trainer).train
+        restored = checkpoint.restore_train(folder, template, which)
+        print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
+        learned = restored.state
+    learned = learned._replace(iteration=jnp.zeros((), jnp.int32))
+    learned = with_learning_rate(learned, trainer, arguments)
+    return trainers.start(trainer)._replace(train=learned)
+
+
+def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
+    """Returns what rsl_rl had learned when it wrote a `model_*.pt`.
+
+    Raises:
+      ValueError: the file is something else, or does not fit the task.
+    """
+    import jax
+
+    from ppo_jax.rsl_rl.files import load_model
+    from ppo_jax.runs import trainers
+
+    state = load_model(path, trainer.config)
+    wanted = trainers.abstract_run(trainer).train.params
+    leaves = zip(
+        jax.tree.leaves_with_path(state.params), jax.tree.leaves(wanted), strict=True
+    )
+    for (place, found), right in leaves:
+        if found.shape != right.shape:
+            name = jax.tree_util.keystr(place, simple=True, separator=".")
+            raise ValueError(
+                f"{path} does not fit {trainer.config.task}: {name} is "
+                f"{list(found.shape)} there and {list(right.shape)} here"
+            )
+    return state
+
+
+def with_learning_rate(state: Any, trainer: Any, arguments: Arguments) -> Any:
+    """Puts a learning rate that was typed into a restored state, where it is kept."""
+    import jax.numpy as jnp
+
+    if "algorithm.learning_rate" not in arguments.overrides:
+        return state
+    rate = jnp.asarray(trainer.config.algorithm.learning_rate, jnp.float32)
+    return state._replace(learning_rate=rate)
