@@ -1,7 +1,9 @@
-"""What XLA makes of the gradient steps, against NumPy, at the size of a task.
+"""What XLA makes of our formulas, against NumPy in float64, at the size of a task.
 
 Some of XLA's fusions appear only at such sizes, and not all of them have been right:
 with jaxlib 0.11 and 0.12 one took half of a term of an earlier form of the Gaussian KL.
+Others are right and still change the order of a sum, or spare a rounding, and what is
+left of two nearly equal numbers is then another number.
 """
 
 import jax
@@ -17,10 +19,15 @@ from ppo_jax import (
     ModelConfig,
     PPOConfig,
     actor_critic,
+    init_stats,
     make_ppo,
+    normalize,
+    normalize_advantage,
     optimize,
     ppo_loss,
+    update_stats,
 )
+from ppo_jax.learning.targets import explained_variance
 
 T, N = 16, 1024
 HPARAMS = jax.tree.map(np.float32, Hyperparams(learning_rate=3e-3))
@@ -116,3 +123,108 @@ def test_losses_are_those_of_the_policy_and_the_value(steps, policy):
     np.testing.assert_allclose(metrics["value_loss"], worst, rtol=1e-5)
     entropy = (0.5 + 0.5 * np.log(2 * np.pi) + np.log(policy.std)).mean()
     np.testing.assert_allclose(metrics["entropy"], entropy, rtol=1e-5)
+
+
+# --- running statistics
+
+SIZES = pytest.mark.parametrize("num_envs", [64, 4096])
+SOME = [9.81, 273.15, 101325.0, 0.3, 0.7, 1 / 3, 0.05, 1.0, 1e-6, -1e6]
+CONSTANTS = np.concatenate([SOME, np.random.default_rng(0).uniform(0.01, 100, 990)])
+OFFSETS = np.array([0.0, 1e3, 12345.678, 1e5 + 0.3, -1e5 - 0.3, 1e6, 1e6 + 0.03])
+update, normalized = jax.jit(update_stats), jax.jit(normalize)
+
+
+@SIZES
+@pytest.mark.parametrize("members", [0, 2])
+def test_what_never_changes_has_no_variance_and_is_normalised_to_zero(
+    num_envs, members
+):
+    """Exactly: a variance of -1e-13 is a NaN, and one of 1e-6 an observation."""
+    stats, x = init_stats(1000), jnp.asarray(CONSTANTS, jnp.float32)
+    rows = jnp.broadcast_to(x, (24, num_envs, 1000))
+    step, read = update, normalized
+    if members:
+        step, read = (jax.jit(jax.vmap(f)) for f in (update_stats, normalize))
+        stats, rows, x = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape)),
+            (stats, rows[:, :64], x),
+        )
+    for _ in range(5):
+        stats = step(stats, rows)
+        assert not np.asarray(stats.var).any()
+        assert not np.asarray(read(stats, x)).any()
+
+
+def test_a_large_mean_leaves_the_statistics_their_digits():
+    """Over 300 updates, in the last of which the mean moves by less than its digits."""
+    stats, seen = init_stats(len(OFFSETS)), []
+    for index in range(300):
+        rng = np.random.default_rng(index)
+        drift = 0.5 * np.cos(index)
+        x = rng.standard_normal((24, 64, len(OFFSETS))) + OFFSETS + drift
+        x = x.astype(np.float32)
+        stats = update(stats, jnp.asarray(x))
+        seen.append(x.reshape(-1, len(OFFSETS)).astype(np.float64))
+    rows = np.concatenate(seen)
+    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    np.testing.assert_allclose(stats.var, std**2, rtol=1e-3)
+    exact = (seen[-1] - mean) / (std + 0.01)
+    ours = normalized(stats, jnp.asarray(seen[-1], jnp.float32))
+    np.testing.assert_allclose(ours, exact, rtol=1e-3, atol=1e-3)
+
+
+def test_a_mean_that_goes_far_is_followed():
+    """From 0 to 1e6 and back, by steps that are far larger than the spread."""
+    stats, seen = init_stats(1), []
+    for index, offset in enumerate([0.0, 1e6, -2e5, 30.0, 0.0]):
+        rng = np.random.default_rng(index)
+        x = (rng.standard_normal((24, 64, 1)) + offset).astype(np.float32)
+        stats = update(stats, jnp.asarray(x))
+        seen.append(x.reshape(-1).astype(np.float64))
+    rows = np.concatenate(seen)
+    np.testing.assert_allclose(stats.mean, rows.mean(), rtol=1e-6)
+    np.testing.assert_allclose(stats.var, rows.var(), rtol=1e-5)
+
+
+# --- advantages and values
+
+
+@SIZES
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_normalised_advantages_are_those_of_float64(num_envs, offset):
+    x = np.random.default_rng(0).standard_normal((24, num_envs)) + offset
+    x = x.astype(np.float32)
+    exact = x.astype(np.float64)
+    exact = (exact - exact.mean()) / exact.std(ddof=1)
+    ours = jax.jit(normalize_advantage)(jnp.asarray(x))
+    np.testing.assert_allclose(ours, exact, rtol=1e-3, atol=1e-3)
+
+
+@SIZES
+def test_equal_advantages_are_zero_and_no_noise(num_envs):
+    """Rounding errors divided by rounding errors would be a policy gradient."""
+    normalized = jax.jit(jax.vmap(normalize_advantage))
+    for values in np.split(CONSTANTS, 100):
+        equal = jnp.broadcast_to(
+            jnp.asarray(values, jnp.float32)[:, None, None], (10, 24, num_envs)
+        )
+        assert not np.asarray(normalized(equal)).any()
+
+
+@SIZES
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_explained_variance_is_that_of_float64(num_envs, offset):
+    rng = np.random.default_rng(0)
+    target = (rng.standard_normal((24, num_envs)) + offset).astype(np.float32)
+    value = (target + 0.5 * rng.standard_normal(target.shape)).astype(np.float32)
+    error = target.astype(np.float64) - value
+    exact = 1 - error.var() / target.astype(np.float64).var()
+    ours = jax.jit(explained_variance)(jnp.asarray(value), jnp.asarray(target))
+    np.testing.assert_allclose(ours, exact, atol=1e-4)
+
+
+def test_targets_that_are_equal_leave_nothing_to_explain():
+    explained = jax.jit(jax.vmap(explained_variance))
+    targets = jnp.asarray(CONSTANTS, jnp.float32)[:, None, None]
+    targets = jnp.broadcast_to(targets, (1000, 24, 64))
+    assert not np.asarray(explained(jnp.zeros_like(targets), targets)).any()

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ppo_jax.policies.moments import deviations
 from ppo_jax.types import Array, Scalar
 
 
@@ -98,5 +99,11 @@ def successor_value(
 
 
 def normalize_advantage(advantage: Array) -> Array:
-    """Returns (A - mean) / (std + 1e-8), with the unbiased std."""
-    return (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)
+    """Returns (A - mean) / (std + 1e-8), with the unbiased std; 0 where all are equal.
+
+    Args:
+      advantage: [...], at least two.
+    """
+    _, deviation = deviations(advantage.ravel())
+    std = jnp.sqrt(jnp.square(deviation).sum() / (deviation.size - 1))
+    return (deviation / (std + 1e-8)).reshape(advantage.shape)

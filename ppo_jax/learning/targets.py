@@ -1,7 +1,10 @@
 """What there is to learn of a rollout: values, their targets and advantages."""
 
+import jax.numpy as jnp
+
 from ppo_jax.learning.advantages import gae, normalize_advantage, successor_value
 from ppo_jax.learning.config import PPOConfig
+from ppo_jax.policies.moments import variance
 from ppo_jax.types import (
     ActorCritic,
     AdvantageFn,
@@ -29,7 +32,8 @@ def learning_batch(
     samples, unless each minibatch does it.
 
     Raises:
-      ValueError: `advantage_fn` returns another shape than [T, N].
+      ValueError: `advantage_fn` returns another shape than [T, N], or there is only
+        one sample.
     """
     steps = rollout.steps
     inputs = network.prepare(state.obs_stats, steps.obs)
@@ -40,6 +44,7 @@ def learning_batch(
     value_target = advantage + value
     advantage = value_target - value  # rounds as rsl_rl does
     if not config.normalize_advantage_per_mini_batch:
+        _require_two(advantage)
         advantage = normalize_advantage(advantage)
 
     batch = Batch(
@@ -51,8 +56,18 @@ def learning_batch(
         value_target=value_target,
         advantage=advantage,
     )
-    unexplained = (value_target - value).var() / (value_target.var() + 1e-8)
-    return batch, {"explained_variance": 1.0 - unexplained}
+    return batch, {"explained_variance": explained_variance(value, value_target)}
+
+
+def explained_variance(value: Array, value_target: Array) -> Array:
+    """Returns 1 - var(R - V) / var(R); 0 where all targets are equal.
+
+    There is nothing to explain then, and no number that would say how badly.
+    """
+    total = variance(value_target)
+    is_constant = total == 0.0
+    unexplained = variance(value_target - value) / jnp.where(is_constant, 1.0, total)
+    return jnp.where(is_constant, 0.0, 1.0 - unexplained)
 
 
 def _judge(
@@ -87,6 +102,15 @@ def _judge(
             f"{value.shape}: return one number for each step of each environment"
         )
     return advantage
+
+
+def _require_two(advantage: Array) -> None:
+    if advantage.size < 2:
+        raise ValueError(
+            "num_steps_per_env = 1 and num_envs = 1 make a rollout of one sample, but "
+            "advantages are divided by their standard deviation, which needs two: give "
+            "more steps or more environments"
+        )
 
 
 def _bootstrap_rule(config: PPOConfig, steps: Transition) -> str:

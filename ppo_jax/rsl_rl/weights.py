@@ -121,7 +121,12 @@ def _read_model(
         var = take("obs_normalizer._var", 1, num_inputs)[0]
         count = take("obs_normalizer.count")
         state.pop("obs_normalizer._std", None)  # the root of the variance
-        stats = RunningStats(jnp.asarray(mean), jnp.asarray(var), jnp.asarray(count))
+        stats = RunningStats(
+            jnp.asarray(mean),
+            jnp.asarray(var),
+            jnp.asarray(count, jnp.float32),
+            jnp.zeros_like(mean),
+        )
     if state:
         raise ValueError(
             f"the rsl_rl state dict of the {model} holds {sorted(state)[0]!r}, not "

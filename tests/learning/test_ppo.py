@@ -31,6 +31,7 @@ from ppo_jax import (
     update_stats,
 )
 from ppo_jax.learning.minibatches import draw_permutations
+from ppo_jax.learning.targets import explained_variance
 
 T, N = 4, 5
 DEFAULTS, UNCLIPPED = Hyperparams(), Hyperparams(max_grad_norm=1e9)
@@ -315,8 +316,17 @@ def test_advantages_are_divided_by_the_unbiased_std(maybe_jit):
     np.testing.assert_allclose(normalized, expected, rtol=1e-6)
 
 
-def test_equal_advantages_become_zero():
-    assert (normalize_advantage(jnp.full((3, 2), 0.7)) == 0.0).all()
+def test_equal_advantages_become_zero(maybe_jit):
+    assert (maybe_jit(normalize_advantage)(jnp.full((3, 2), 0.7)) == 0.0).all()
+
+
+def test_one_sample_cannot_be_normalised():
+    """It has no standard deviation; found when the update is traced."""
+    network = line()
+    config = PPOConfig(num_mini_batches=1)
+    ppo, state, rollout = start(network, config, num_steps=1, num_envs=1)
+    with pytest.raises(ValueError, match=r"num_envs = 1 .* one sample.* give more"):
+        jax.eval_shape(ppo.update, state, Hyperparams(), rollout, jax.random.key(0))
 
 
 def test_advantages_are_normalised_over_the_rollout_or_in_each_minibatch():
@@ -519,6 +529,13 @@ def test_explained_variance_is_one_for_a_perfect_value_and_not_for_a_constant():
     np.testing.assert_allclose(explained(state), 1.0, atol=1e-6)
     state.params["critic"]["v"] = jnp.zeros(1)
     np.testing.assert_allclose(explained(state), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", [0.3, 101325.0])
+def test_where_all_targets_are_equal_nothing_is_explained(maybe_jit, target):
+    value = jax.random.normal(jax.random.key(0), (24, 64))
+    explained = maybe_jit(explained_variance)(value, jnp.full((24, 64), target))
+    assert explained == 0.0
 
 
 def test_a_loss_without_kl_needs_a_fixed_schedule():

@@ -31,7 +31,9 @@ def test_update_matches_hand_arithmetic(maybe_jit):
 
 def test_the_first_batch_forgets_the_start():
     """At count 0 neither mean 0 nor variance 1 has any weight."""
-    start = RunningStats(jnp.full(3, 7.0), jnp.full(3, 5.0), jnp.zeros(()))
+    start = RunningStats(
+        jnp.full(3, 7.0), jnp.full(3, 5.0), jnp.zeros(()), jnp.zeros(3)
+    )
     assert_describes(update_stats(start, jnp.asarray(ROWS, jnp.float32)), ROWS)
 
 
@@ -65,7 +67,9 @@ def test_counts_beyond_int32():
 
 
 def test_normalize_divides_by_std_plus_a_hundredth(maybe_jit):
-    stats = RunningStats(jnp.array([1.0, 2.0]), jnp.array([4.0, 0.0]), jnp.float32(9))
+    stats = RunningStats(
+        jnp.array([1.0, 2.0]), jnp.array([4.0, 0.0]), jnp.float32(9), jnp.zeros(2)
+    )
     x = maybe_jit(normalize)(stats, jnp.array([[5.0, 2.0], [1.0, 3.0]]))
     # (5 - 1) / (2 + 0.01);  a constant: (3 - 2) / 0.01, nothing is clipped
     np.testing.assert_allclose(x, [[4.0 / 2.01, 0.0], [0.0, 100.0]], rtol=1e-5)
@@ -98,6 +102,19 @@ def test_nan_is_not_hidden_and_stays_in_its_column():
     stats = update_stats(init_stats(3), x)
     np.testing.assert_array_equal(np.isnan(stats.mean), [False, True, False])
     np.testing.assert_array_equal(np.isnan(stats.var), [False, True, False])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "bfloat16", "float64"])
+def test_statistics_are_float32_whatever_the_observations_are(maybe_jit, dtype):
+    """Half precision has neither the digits nor the range to sum 2000 rows in."""
+    raw = np.random.default_rng(0).uniform(0, 200, (40, 50, 3))
+    with jax.enable_x64(dtype == "float64"):
+        x = jnp.asarray(raw).astype(dtype)
+        stats = maybe_jit(update_stats)(init_stats(3), x)
+        normalized = maybe_jit(normalize)(stats, x)
+        assert {leaf.dtype for leaf in (*stats, normalized)} == {jnp.dtype("float32")}
+    assert_describes(stats, np.asarray(x).astype(np.float64).reshape(-1, 3))
+    assert np.abs(normalized).max() < 2.0  # (200 - 100) / (200 / sqrt 12)
 
 
 @pytest.mark.parametrize("function", [update_stats, normalize])
