@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from ppo_jax import (
     Batch,
+    Beta,
+    Categorical,
     Continuous,
     Gaussian,
     Hyperparams,
@@ -228,3 +231,38 @@ def test_targets_that_are_equal_leave_nothing_to_explain():
     targets = jnp.asarray(CONSTANTS, jnp.float32)[:, None, None]
     targets = jnp.broadcast_to(targets, (1000, 24, 64))
     assert not np.asarray(explained(jnp.zeros_like(targets), targets)).any()
+
+
+# --- distances between policies
+
+
+def test_kl_of_betas_is_that_of_float64():
+    """Log gammas of hundreds are subtracted; a policy that narrowed down has them."""
+    rng = np.random.default_rng(0)
+    old = [1 + rng.uniform(0, 100, (24 * 1024, 4)) for _ in range(2)]
+    new = [x * np.exp(0.01 * rng.standard_normal(x.shape)) for x in old]
+    (a, b), (c, d) = (np.float32(pair) for pair in (old, new))
+
+    def kl(a, b, c, d):
+        one = jnp.ones_like(a)
+        return Beta(a, b, -one, one).kl_divergence(Beta(c, d, -one, one)).mean()
+
+    ours = jax.jit(kl)(a, b, c, d)
+    a, b, c, d = (np.float64(x) for x in (a, b, c, d))
+    exact = scipy.special.betaln(c, d) - scipy.special.betaln(a, b)
+    exact += (a - c) * scipy.special.digamma(a) + (b - d) * scipy.special.digamma(b)
+    exact += (c - a + d - b) * scipy.special.digamma(a + b)
+    np.testing.assert_allclose(ours, exact.sum(axis=-1).mean(), rtol=1e-2)
+    assert jax.jit(kl)(*(np.float32(x) for x in (a, b, a, b))) == 0.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_kl_of_categoricals_is_that_of_float64(scale):
+    rng = np.random.default_rng(0)
+    old = np.float32(scale * rng.standard_normal((24 * 1024, 6)))
+    new = np.float32(old + 0.01 * rng.standard_normal(old.shape))
+    kl = jax.jit(lambda p, q: Categorical(p).kl_divergence(Categorical(q)).mean())
+    log_p, log_q = (scipy.special.log_softmax(np.float64(x), -1) for x in (old, new))
+    exact = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean()
+    np.testing.assert_allclose(kl(old, new), exact, rtol=1e-2)
+    assert kl(old, old) == 0.0
