@@ -117,14 +117,15 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 
 def test_help_and_list_start_nothing(tmp_path):
     """They answer without a device, and import nothing that only training needs."""
-    code, out, err = running.finish(running.start(tmp_path, code=LAZY))
+    code, out, err = running.finish(running.start(tmp_path, code=LAZY, fresh=True))
     assert (code, err) == (0, "")
     assert "Franka-Lift" in out
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path):
     """`train.py --help | head` ends without a traceback."""
-    process = running.start(tmp_path, str(running.ROOT / "train.py"), "--help")
+    script = str(running.ROOT / "train.py")
+    process = running.start(tmp_path, script, "--help", fresh=True)
     process.stdout.close()
     process.stdout = None
     assert running.finish(process)[2] == ""

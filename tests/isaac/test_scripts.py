@@ -83,7 +83,7 @@ def test_isaac_lab_starts_us(tmp_path):
     argv = ["--rl_library", "ppo_jax", *SMALL, *SIZE, "--max_iterations", "1"]
     argv += ["physics=newton_mjwarp"]
     code = f"from isaaclab.cli import train; train({argv})"
-    process = running.start(tmp_path, code=code)
+    process = running.start(tmp_path, code=code, fresh=True)
     status, out, err = running.finish(process, MINUTES)
     assert status == 0, (out, err[-3000:])
     assert "Trained 1 iterations" in out

@@ -68,31 +68,25 @@ entry.run_script(train.main)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """A folder for compiled programs that all processes of this file share."""
-    return {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, cache):
+def undisturbed(tmp_path_factory):
     """The folder of a run of END iterations that nothing disturbed."""
     home = tmp_path_factory.mktemp("undisturbed")
-    train(home, cache, *SETTINGS, f"--max_iterations={END}")
+    train(home, *SETTINGS, f"--max_iterations={END}")
     return only_run(home)
 
 
-def train(home, cache, *argv, expected=0):
+def train(home, *argv, expected=0):
     """Runs train.py to its end; returns its stdout and stderr."""
-    process = running.start(home, str(running.ROOT / "train.py"), *argv, **cache)
+    process = running.start(home, str(running.ROOT / "train.py"), *argv)
     code, out, err = running.finish(process)
     assert code == expected, (code, out, err)
     return out, err
 
 
-def start_waiting(home, cache, place, *argv):
+def start_waiting(home, place, *argv):
     """Starts train.py and returns the process when it waits at a place."""
     code = WAIT.replace("PLACE", place)
-    process = running.start(home, *argv, code=code, **cache)
+    process = running.start(home, *argv, code=code)
     for line in process.stdout:
         if line == "waiting\n":
             return process
@@ -167,36 +161,36 @@ def assert_same(run, undisturbed):
     assert checkpoint.iterations(run)[-2:] == checkpoint.iterations(undisturbed)[-2:]
 
 
-def test_sigkill_between_checkpoints(tmp_path, cache, undisturbed):
+def test_sigkill_between_checkpoints(tmp_path, undisturbed):
     """Killed in iteration 13 the run goes on from 10; nothing is missing or double."""
-    process = start_waiting(tmp_path, cache, "in_iteration(13)", *SETTINGS)
+    process = start_waiting(tmp_path, "in_iteration(13)", *SETTINGS)
     process.kill()
     assert running.finish(process)[0] == -signal.SIGKILL
     run = only_run(tmp_path)
     assert steps_in_records_of(run) == list(range(13))  # written, and to be cut off
-    out, _ = train(tmp_path, cache, "--resume", f"--max_iterations={END}")
+    out, _ = train(tmp_path, "--resume", f"--max_iterations={END}")
     assert f"Resuming {run.relative_to(tmp_path)} at iteration 10." in out
     assert_same(run, undisturbed)
 
 
-def test_sigkill_in_the_middle_of_a_save(tmp_path, cache, undisturbed):
+def test_sigkill_in_the_middle_of_a_save(tmp_path, undisturbed):
     """Killed with half of checkpoint 10 on the disk, the run goes on from 5."""
-    process = start_waiting(tmp_path, cache, "in_save(10)", *SETTINGS)
+    process = start_waiting(tmp_path, "in_save(10)", *SETTINGS)
     process.kill()
     assert running.finish(process)[0] == -signal.SIGKILL
     run = only_run(tmp_path)
     names = sorted(os.listdir(run / checkpoint.FOLDER))
     assert names == [".10.unfinished", "5"]
-    out, _ = train(tmp_path, cache, "--resume", f"--max_iterations={END}")
+    out, _ = train(tmp_path, "--resume", f"--max_iterations={END}")
     assert f"Resuming {run.relative_to(tmp_path)} at iteration 5." in out
     assert_same(run, undisturbed)
     assert not list((run / checkpoint.FOLDER).glob(".*"))
 
 
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path, cache, undisturbed):
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path, undisturbed):
     """SIGTERM ends the iteration, saves, exits with 143; the printed command works."""
     argv = (*SETTINGS, f"--max_iterations={END}")
-    process = start_waiting(tmp_path, cache, "in_iteration(13)", *argv)
+    process = start_waiting(tmp_path, "in_iteration(13)", *argv)
     process.terminate()
     (tmp_path / "after_iteration").touch()
     code, out, err = running.finish(process)
@@ -206,14 +200,14 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, cache, undisturbed):
     command = re.fullmatch(r"Stopped by SIGTERM; .*: (uv run .*)", out.splitlines()[-1])
     uv, word, script, *argv = shlex.split(command[1])
     assert (uv, word, script) == ("uv", "run", "train.py")
-    out, _ = train(tmp_path, cache, *argv)
+    out, _ = train(tmp_path, *argv)
     assert "Mean return of the last 100 episodes" in out.splitlines()[-1]
     assert_same(run, undisturbed)
 
 
-def test_ctrl_c_saves(tmp_path, cache):
+def test_ctrl_c_saves(tmp_path):
     """SIGINT ends the iteration, saves and exits with 130."""
-    process = start_waiting(tmp_path, cache, "in_iteration(3)", *SETTINGS)
+    process = start_waiting(tmp_path, "in_iteration(3)", *SETTINGS)
     process.send_signal(signal.SIGINT)
     (tmp_path / "after_iteration").touch()
     code, out, err = running.finish(process)
@@ -223,10 +217,10 @@ def test_ctrl_c_saves(tmp_path, cache):
     assert checkpoint.iterations(only_run(tmp_path)) == [3]
 
 
-def test_second_ctrl_c_stops_at_once(tmp_path, cache):
+def test_second_ctrl_c_stops_at_once(tmp_path):
     """A second SIGINT does not wait for a save that takes for ever."""
     place = "in_iteration(7); in_save(7)"
-    process = start_waiting(tmp_path, cache, place, *SETTINGS)
+    process = start_waiting(tmp_path, place, *SETTINGS)
     process.send_signal(signal.SIGINT)
     (tmp_path / "after_iteration").touch()
     assert "waiting\n" in process.stdout  # in the save now

@@ -389,7 +389,7 @@ def test_second_start_reads_the_compilation_cache(tmp_path):
             trainers.lower(trainers.make_trainer(CONFIG, Counter())).compile()
         return seen.counts.get("/jax/compilation_cache/cache_hits", 0)
 
-    with running.cached_compilations(tmp_path):
+    with running.compilations_kept_in(tmp_path):
         assert hits() == 0
         assert any("iterate" in path.name for path in tmp_path.iterdir())
         assert hits() > 0

@@ -9,7 +9,7 @@ MINUTES = 240  # s, of one process: the first ever compiles the simulator's kern
 
 def call(home, script, *argv, expected=0):
     """Runs a script to its end; returns its stdout and stderr."""
-    process = running.start(home, str(running.ROOT / script), *argv)
+    process = running.start(home, str(running.ROOT / script), *argv, fresh=True)
     code, out, err = running.finish(process, MINUTES)
     assert code == expected, (code, out, err[-3000:])
     return out, err

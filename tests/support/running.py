@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import launching
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -48,7 +49,7 @@ entry.run_script(sweep.main)
 
 def call(script, *argv):
     """Returns the exit code of a script's `main` as its command line would run it."""
-    with pytest.MonkeyPatch.context() as patch, cached_compilations(scratch("cache")):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name_of(script), *argv])
         patch.setattr(entry, "use_compilation_cache", lambda: None)
         with pytest.raises(SystemExit) as end:
@@ -61,13 +62,23 @@ def name_of(script):
     return f"{script.__name__.rpartition('.')[2]}.py"
 
 
-def start(folder, *argv, code=None, **environment):
-    """Starts a real process: a script of the repository, or `python -c CODE`."""
-    command = [sys.executable, *(("-c", code) if code else ()), *argv]
+def start(folder, *argv, code=None, fresh=False, **environment):
+    """Starts a real process: a script of the repository, or `python -c CODE`.
+
+    Args:
+      folder: where it runs.
+      argv: its arguments.
+      code: what it runs in place of a script.
+      fresh: its interpreter is new; else the usual imports are already done.
+      environment: variables that it has besides ours.
+    """
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | environment
+    if not fresh:
+        return launching.Process(folder, argv, code, environment)
     return subprocess.Popen(
-        command,
+        [sys.executable, *(("-c", code) if code else ()), *argv],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | environment,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -101,19 +112,13 @@ def scratch(name):
 
 
 @contextmanager
-def cached_compilations(folder):
-    """Keeps what is compiled meanwhile in a folder, however fast it was."""
-    changes = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in changes}
+def compilations_kept_in(folder):
+    """Keeps what is compiled meanwhile in a folder of its own, and finds it there."""
+    before = jax.config.jax_compilation_cache_dir
     try:
-        for name, value in changes.items():
-            jax.config.update(name, value)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         compilation_cache.reset_cache()
         yield
     finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
+        jax.config.update("jax_compilation_cache_dir", before)
         compilation_cache.reset_cache()

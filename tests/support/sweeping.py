@@ -17,13 +17,12 @@ FLAGS = "--xla_backend_optimization_level=0"
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    """Programs are compiled carelessly, and what one test has compiled is kept."""
+    """Programs are compiled carelessly."""
     compile_well = jax.stages.Lowered.compile
     with pytest.MonkeyPatch.context() as patch:
         careless = functools.partialmethod(compile_well, compiler_options=QUICK)
         patch.setattr(jax.stages.Lowered, "compile", careless)
-        with running.cached_compilations(running.scratch("cache")):
-            yield
+        yield
 
 
 def table_of(folder):
@@ -41,10 +40,7 @@ def assert_same_table(actual, wanted, atol=1e-5):
             np.testing.assert_allclose(actual[name], column, 1e-4, atol, err_msg=name)
 
 
-SURROUNDINGS = {
-    "JAX_COMPILATION_CACHE_DIR": str(running.scratch("processes")),
-    "XLA_FLAGS": FLAGS,
-}
+SURROUNDINGS = {"XLA_FLAGS": FLAGS}
 
 
 def sweep_process(home, *argv, **environment):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import running
-from sweeping import FLAGS
+from sweeping import FLAGS, SURROUNDINGS
 
 from ppo_jax.cli import entry
 from ppo_jax.cli import sweep as script
@@ -24,10 +24,6 @@ SWEEP = (  # 6 members in chunks of 3, on 2 devices: one place is filled up
 )
 TABLES = ("table.parquet", "summary.csv")
 TWO_DEVICES = f"{FLAGS} --xla_force_host_platform_device_count=2"
-SURROUNDINGS = {
-    "JAX_COMPILATION_CACHE_DIR": str(running.scratch("distributed")),
-    "XLA_FLAGS": FLAGS,
-}
 
 
 @contextmanager

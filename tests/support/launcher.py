@@ -1,0 +1,89 @@
+"""Starts processes of Python that need not import what this one has imported.
+
+    python launcher.py CHANNEL
+
+Each is a process of its own, with its own arguments, folder, environment and streams,
+and it ends as Python ends. Only what jax reads when it is imported (JAX_*) is as it was
+here; no backend has been started.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import socket
+import sys
+import warnings
+
+IMPORTED = (
+    *("ppo_jax.cli.train", "ppo_jax.cli.play", "ppo_jax.cli.sweep"),
+    *("ppo_jax.cli.console", "ppo_jax.runs.checkpoint", "ppo_jax.runs.runner"),
+    *("envs", "configs", "orbax.checkpoint", "tensorboardX", "matplotlib.pyplot"),
+    *("pyarrow.parquet", "jax.experimental.multihost_utils"),
+)
+
+
+def main():
+    """Imports, serves, and in every new process runs what it was started for."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    request = serve(socket.socket(fileno=int(sys.argv[1])))
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = request["argv"]
+    if request["code"]:
+        sys.argv.insert(0, "-c")
+        exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def serve(channel):
+    """Returns in every new process what it is to run; here, never."""
+    while True:
+        message, streams, _, _ = socket.recv_fds(channel, 1 << 20, 3)
+        if not message:  # who asked is gone
+            os._exit(0)
+        if fork():
+            for stream in streams:
+                os.close(stream)
+            reap()
+            continue
+        channel.close()
+        out, err, status = streams
+        child = fork()
+        if child:
+            watch(child, out, err, status)
+        os.close(status)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        return json.loads(message)
+
+
+def fork():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of jax's threads: there are none yet
+        return os.fork()
+
+
+def watch(child, out, err, status):
+    """Tells the number of a process, and how it ended; then ends itself."""
+    os.close(out)
+    os.close(err)
+    os.write(status, f"{child}\n".encode())
+    _, end = os.waitpid(child, 0)
+    os.write(status, f"{os.waitstatus_to_exitcode(end)}\n".encode())
+    os._exit(0)
+
+
+def reap():
+    """Lets the watchers go that have ended."""
+    while os.waitpid(-1, os.WNOHANG)[0]:
+        pass
+
+
+if __name__ == "__main__":
+    main()

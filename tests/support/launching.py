@@ -1,0 +1,93 @@
+"""Processes that the launcher starts, with what tests use of `subprocess.Popen`."""
+
+import atexit
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+class Process:
+    """A real process that was spared its imports."""
+
+    def __init__(self, folder, argv, code, environment):
+        pipes = [os.pipe() for _ in range(3)]
+        request = {
+            "folder": str(folder),
+            "argv": [str(word) for word in argv],
+            "code": code,
+            "environment": environment,
+        }
+        ours, theirs = zip(*pipes, strict=True)
+        socket.send_fds(channel(), [json.dumps(request).encode()], theirs)
+        for end in theirs:
+            os.close(end)
+        self.stdout, self.stderr, self._status = map(open, ours)
+        self.pid = int(self._status.readline())
+        self.returncode = None
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def poll(self):
+        if select.select([self._status], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self):
+        if self.returncode is None:
+            self.returncode = int(self._status.readline())
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        """Returns what is left of stdout and stderr when the process has ended."""
+        said = ["", ""]
+
+        def read(place, stream):
+            if not stream.closed:
+                with stream:
+                    said[place] = stream.read()
+
+        streams = enumerate((self.stdout, self.stderr))
+        readers = [threading.Thread(target=read, args=x, daemon=True) for x in streams]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        self.wait()
+        return tuple(said)
+
+
+@functools.cache
+def channel():
+    """Returns the way to the launcher of this process; it ends with this process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    root = str(LAUNCHER.parents[2])
+    with theirs:
+        launcher = subprocess.Popen(
+            [sys.executable, str(LAUNCHER), str(theirs.fileno())],
+            env=os.environ | {"PYTHONPATH": root},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    atexit.register(launcher.wait)
+    atexit.register(ours.close)  # first, and the launcher ends
+    return ours
