@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from configs import config_for
 from envs import make
 from envs.drawing import picture
-from ppo_jax import actor_critic, make_ppo, train
+from ppo_jax import actor_critic, make_ppo, train, with_gaps
 from ppo_jax.loops.evaluation import evaluate, record
 from ppo_jax.runs.config import hyperparams
 from ppo_jax.runs.config_fields import override
@@ -86,7 +86,7 @@ def learn(task: str) -> tuple[dict, np.ndarray]:
         state, metrics = jax.block_until_ready(compiled(jax.random.key(seed), hparams))
         seconds = time.perf_counter() - started
         played = evaluate_jit(state.train, jax.random.key(seed))
-        curve = np.asarray(metrics["episode_return"])
+        curve = with_gaps(metrics)["episode_return"]
         result["seeds"][seed] = {
             "seconds": seconds,
             "episode_return": curve.tolist(),

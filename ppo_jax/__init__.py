@@ -11,6 +11,7 @@ from ppo_jax.learning.losses import (
 )
 from ppo_jax.learning.ppo import PPO, make_ppo
 from ppo_jax.learning.targets import learning_batch
+from ppo_jax.loops.episodes import with_gaps
 from ppo_jax.loops.evaluation import Evaluation, Recording, evaluate, record
 from ppo_jax.loops.pbt import PBTConfig, evolve
 from ppo_jax.loops.rollout import collect, host_scan
@@ -99,4 +100,5 @@ __all__ = [
     "successor_value",
     "train",
     "update_stats",
+    "with_gaps",
 ]

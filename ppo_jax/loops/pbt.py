@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ppo_jax.loops.episodes import fitness
 from ppo_jax.options import check_options, option, positive
 from ppo_jax.types import Array, Hyperparams, Key, Metrics, RunState
 
@@ -64,7 +65,8 @@ def evolve(
       num_iterations: of the whole training.
       runs: [P, ...] after the iteration.
       hparams: each [P], with which it was done.
-      metrics: of it, [P]; "episode_return" says who is good, NaN is worst.
+      metrics: of it, [P]; "episode_return" says who is good, if "num_recent" episodes
+        have ended.
 
     Returns:
       The runs, where some have the parameters, observation statistics and optimizer of
@@ -74,7 +76,7 @@ def evolve(
     done = runs.train.iteration[0]
     is_time = (done % config.perturbation_interval == 0) & (done < num_iterations)
     exploit_key, explore_key = jax.random.split(jax.random.fold_in(runs.key[0], 0))
-    parent = exploit(config, metrics["episode_return"], exploit_key)
+    parent = exploit(config, fitness(metrics), exploit_key)
     parent = jnp.where(is_time, parent, jnp.arange(len(parent)))
     explored = {name: getattr(hparams, name) for name, _, _ in config.bounds}
     news = {"parent": parent} | {f"hparams/{k}": x for k, x in explored.items()}

@@ -1,4 +1,4 @@
-"""Collecting experience: the one loop body, and statistics of the episodes in it."""
+"""Collecting experience: the one loop body."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.learning.ppo import PPO
+from ppo_jax.loops.episodes import log_means, recent_means, remember
 from ppo_jax.types import (
     Array,
     Env,
@@ -22,7 +23,6 @@ from ppo_jax.types import (
 
 Scan = Callable[..., tuple[Any, Any]]  # the contract of jax.lax.scan
 
-NUM_RECENT = 100  # episodes that the reported mean is taken over, as in rsl_rl
 NUM_REPORTED = 8  # environments named when something is not finite
 
 
@@ -76,9 +76,10 @@ def collect(
 
     Returns:
       The run after T steps, the rollout [T, N, ...], and metrics of the episodes:
-      "episode_return" and "episode_length" (means of the last 100 finished, NaN
-      before the first), "log/<tag>" (NaN where nothing was reported), and
-      "nonfinite/<quantity>" [8]: the first environments where it is not finite, or -1.
+      "episode_return" and "episode_length" (means of the last "num_recent" finished),
+      "log/<tag>" (means over the "num_ended" that ended now), where 0 are averaged 0,
+      see `with_gaps`; and "nonfinite/<quantity>" [8]: the first environments where it
+      is not finite, or -1.
     """
 
     def step(carry: Any, key: Key) -> Any:
@@ -133,59 +134,16 @@ def _summarize(
     episodes = episodes._replace(
         episode_return=after.episode_return, episode_length=after.episode_length
     )
-    episodes = _remember(episodes, records)
-    metrics = {
-        **_recent_means(episodes),
-        **{
-            f"log/{tag}": x.sum() / records.done.sum() for tag, x in records.log.items()
-        },
-        **_nonfinite(rollout),
-    }
-    return episodes, metrics
+    episodes = remember(
+        episodes, records.done, records.episode_return, records.episode_length
+    )
+    metrics = recent_means(episodes) | log_means(records.done, records.log)
+    return episodes, metrics | _nonfinite(rollout)
 
 
 @jax.jit
 def _stack(outputs: list[Any]) -> Any:
     return jax.tree.map(lambda *ys: jnp.stack(ys), *outputs)
-
-
-def init_episodes(num_envs: int) -> EpisodeStats:
-    """Returns the statistics before the first step."""
-    return EpisodeStats(
-        episode_return=jnp.zeros(num_envs),
-        episode_length=jnp.zeros(num_envs, jnp.int32),
-        recent_return=jnp.zeros(NUM_RECENT),
-        recent_length=jnp.zeros(NUM_RECENT),
-        num_finished=jnp.zeros((), jnp.int32),
-    )
-
-
-def _remember(episodes: EpisodeStats, records: StepRecord) -> EpisodeStats:
-    """Puts the episodes that ended into the ring, by time, then by environment."""
-    done = records.done.reshape(-1)
-    rank = jnp.cumsum(done) - 1
-    num_done = done.sum()
-    kept = done & (rank >= num_done - NUM_RECENT)
-    slot = jnp.where(kept, (episodes.num_finished + rank) % NUM_RECENT, NUM_RECENT)
-
-    def put(ring: Array, values: Array) -> Array:
-        return ring.at[slot].set(values.reshape(-1).astype(ring.dtype), mode="drop")
-
-    return episodes._replace(
-        recent_return=put(episodes.recent_return, records.episode_return),
-        recent_length=put(episodes.recent_length, records.episode_length),
-        num_finished=episodes.num_finished + num_done.astype(jnp.int32),
-    )
-
-
-def _recent_means(episodes: EpisodeStats) -> Metrics:
-    """Means over the filled part of the ring; 0 / 0 = NaN while it is empty."""
-    filled = jnp.arange(NUM_RECENT) < episodes.num_finished
-    count = filled.sum()
-    return {
-        "episode_return": jnp.where(filled, episodes.recent_return, 0.0).sum() / count,
-        "episode_length": jnp.where(filled, episodes.recent_length, 0.0).sum() / count,
-    }
 
 
 def _nonfinite(rollout: Rollout) -> Metrics:

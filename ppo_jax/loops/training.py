@@ -3,7 +3,8 @@
 import jax
 
 from ppo_jax.learning.ppo import PPO
-from ppo_jax.loops.rollout import Scan, collect, init_episodes
+from ppo_jax.loops.episodes import init_episodes
+from ppo_jax.loops.rollout import Scan, collect
 from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState
 
 
@@ -76,7 +77,7 @@ def train(
       hparams: dynamic scalars, each [] (or mapped by `vmap`).
 
     Returns:
-      The run after the last iteration, and metrics [I, ...].
+      The run after the last iteration, and metrics [I, ...]; read them `with_gaps`.
     """
     run = init_run(ppo, env, hparams, key)
 

@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from ppo_jax.learning.ppo import jitted
+from ppo_jax.loops.episodes import with_gaps
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import iterate
 from ppo_jax.runs import checkpoint, finite, metrics, signals
@@ -135,7 +134,7 @@ def _iterations(
         begun = time.perf_counter()
         with simulator_errors(trainer.env):
             run, values = step(run, trainer.hparams)
-            values = jax.device_get(values)
+            values = with_gaps(values)
         values |= _simulator_log(trainer.env)
         finite.require_finite(values, done, folder, config.check_for_nan)
         now = time.perf_counter()

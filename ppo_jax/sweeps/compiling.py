@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ppo_jax.loops.episodes import with_gaps
 from ppo_jax.loops.population import AXIS, Advanced, Population
 from ppo_jax.runs import processes
 from ppo_jax.sweeps.planning import chunk_rows
@@ -131,7 +132,8 @@ def advance_members(
     placed, history = place(compiled, hparams), []
     for block in range(num_iterations // compiled.num_iterations):
         runs, placed, metrics = compiled.advance(runs, placed)
-        metrics = {k: x[:num_members] for k, x in processes.gather(metrics).items()}
+        metrics = with_gaps(processes.gather(metrics))
+        metrics = {k: x[:num_members] for k, x in metrics.items()}
         history.append(metrics)
         on_block((block + 1) * compiled.num_iterations, metrics)
     hparams = jax.tree.map(lambda x: x[:num_members], processes.gather(placed))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppo_jax.loops.episodes import init_episodes
 from ppo_jax.loops.pbt import PBTConfig, evolve, exploit, explore
-from ppo_jax.loops.rollout import init_episodes
 from ppo_jax.types import Hyperparams, RunState, TrainState
 
 NAN = float("nan")
@@ -96,8 +96,9 @@ def runs_at(iteration):
     )
 
 
-def step(config, iteration, num_iterations=100):
+def step(config, iteration, num_iterations=100, num_recent=(9, 9, 9, 9)):
     metrics = {"episode_return": jnp.array([1.0, 4.0, 3.0, 2.0])}
+    metrics["num_recent"] = jnp.array(num_recent)
     hparams = some_hparams()
     return evolve(config, num_iterations, runs_at(iteration), hparams, metrics)
 
@@ -130,6 +131,12 @@ def test_members_meet_every_interval_but_not_after_the_last_iteration(
     changed = (hparams.gamma != some_hparams().gamma).tolist()
     assert changed == [happens, False, False, False]
     assert (runs.train.obs_stats[0] == 21) == happens
+
+
+def test_who_has_no_episode_yet_is_the_worst(maybe_jit):
+    """Its mean is 0 of 0, and no better than those below 0."""
+    _, _, news = maybe_jit(lambda: step(PBTConfig(), 10, num_recent=(9, 0, 9, 9)))()
+    assert news["parent"].tolist() == [0, 2, 2, 3]
 
 
 def test_a_learning_rate_that_is_explored_becomes_the_state():

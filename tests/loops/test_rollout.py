@@ -20,7 +20,14 @@ from ppo_jax import (
     host_scan,
     make_ppo,
 )
-from ppo_jax.loops.rollout import NUM_RECENT, NUM_REPORTED, init_episodes
+from ppo_jax.loops.episodes import (
+    MOST,
+    NUM_RECENT,
+    fitness,
+    init_episodes,
+    with_gaps,
+)
+from ppo_jax.loops.rollout import NUM_REPORTED
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,18 +235,41 @@ def test_an_episode_may_span_rollouts():
     terminated[2, 0] = True
     env = Script(reward, terminated, never(4, 1))
     run, _, metrics = play(env, 2)
-    assert np.isnan(metrics["episode_return"])
+    assert np.isnan(with_gaps(metrics)["episode_return"])
     _, _, metrics = play(env, 2, run)
     assert metrics["episode_return"] == 7.0
     assert metrics["episode_length"] == 3.0
 
 
-def test_without_a_finished_episode_the_means_are_nan():
+def test_what_has_no_value_yet_is_told_apart_and_becomes_nan_on_the_host():
+    """In the program it is 0 of 0 episodes: no NaN is made on purpose."""
     env = Script(np.ones((3, 2)), never(3, 2), never(3, 2), log=np.ones((3, 2)))
-    run, _, metrics = play(env, 3)
-    assert run.episodes.num_finished == 0
+    with jax.debug_nans(True):
+        run, _, metrics = play(env, 3)
+    assert run.episodes.num_finished == metrics["num_recent"] == 0
+    assert metrics["num_ended"] == 0
+    assert fitness(metrics) == -np.inf
     for name in ("episode_return", "episode_length", "log/goal"):
-        assert np.isnan(metrics[name])
+        assert metrics[name] == 0.0
+        assert np.isnan(with_gaps(metrics)[name])
+
+
+def test_only_what_has_no_value_becomes_nan():
+    """Also with leading axes: members, iterations."""
+    metrics = {
+        "episode_return": jnp.array([[0.0, 0.0], [0.0, 2.0]]),
+        "log/goal": jnp.array([[0.0, 3.0], [0.0, 0.0]]),
+        "kl": jnp.zeros((2, 2)),
+        "nonfinite/reward": jnp.full((2, 2, NUM_REPORTED), -1),
+        "num_recent": jnp.array([[0, 100], [0, 1]]),
+        "num_ended": jnp.array([[0, 1], [0, 0]]),
+    }
+    read, nan = with_gaps(metrics), np.nan
+    np.testing.assert_equal(read["episode_return"], [[nan, 0.0], [nan, 2.0]])
+    np.testing.assert_equal(read["log/goal"], [[nan, 3.0], [nan, nan]])
+    assert read.keys() == {"episode_return", "log/goal", "kl", "nonfinite/reward"}
+    for name in ("kl", "nonfinite/reward"):
+        np.testing.assert_array_equal(read[name], metrics[name])
 
 
 def test_the_last_hundred_episodes_are_kept_in_order():
@@ -261,6 +291,21 @@ def test_more_than_a_ring_of_episodes_may_end_in_one_rollout():
     assert run.episodes.num_finished == 260
     ring = np.roll(run.episodes.recent_return, -60)
     np.testing.assert_array_equal(ring, np.arange(160, 260))
+
+
+def test_a_ring_goes_on_where_an_int32_would_end():
+    """2^31 episodes are an hour of 65,536 short ones."""
+    reward = np.arange(26, dtype=np.float32).reshape(2, 13)
+    env = Script(reward, ~never(2, 13), never(2, 13))
+    run = begin(env)
+    finished = jnp.int32(MOST - 20)
+    run = run._replace(episodes=run.episodes._replace(num_finished=finished))
+    run, _, metrics = play(env, 2, run)
+    assert 2 * NUM_RECENT > run.episodes.num_finished >= NUM_RECENT
+    assert (run.episodes.num_finished - MOST - 6) % NUM_RECENT == 0
+    assert metrics["num_recent"] == NUM_RECENT
+    last = np.roll(run.episodes.recent_return, -int(run.episodes.num_finished))[-26:]
+    np.testing.assert_array_equal(last, np.arange(26))
 
 
 def test_the_mean_is_over_what_the_ring_holds_so_far():

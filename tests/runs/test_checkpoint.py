@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax.loops.rollout import init_episodes
+from ppo_jax.loops.episodes import init_episodes
 from ppo_jax.runs import arrays, checkpoint, digests
 from ppo_jax.types import RunState, TrainState
 
