@@ -22,7 +22,7 @@ ROOMS = (
     ("loops",),
     ("runs",),
     ("sweeps",),
-    ("rsl_rl",),
+    ("rsl_rl", "export"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
@@ -40,6 +40,8 @@ HEAVY = {
     "rich",
     "imageio",
     "pyarrow",
+    "onnx",
+    "onnxruntime",
     "envs",
     "configs",
 }

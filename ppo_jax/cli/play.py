@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ppo_jax.cli import command_line, entry, filming, help_page, weights
+from ppo_jax.cli import command_line, entry, exporting, filming, help_page, weights
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.tasks import (
     DEFAULT_TASK,
@@ -18,7 +19,6 @@ from ppo_jax.cli.tasks import (
 )
 from ppo_jax.cli.weights import RSL_RL_SUFFIX
 from ppo_jax.options import check_options, option, positive, seed_number
-from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import override, parse_literal
 from ppo_jax.types import TrainState
 
@@ -31,7 +31,8 @@ FLAGS = [
         "PATH",
         "a run, a checkpoint of it, latest, best or an rsl_rl .pt",
     ),
-    Flag("export", "FILE", "write the policy as a model_N.pt that rsl_rl loads"),
+    Flag("export", "FILE", "write policy.onnx for a robot, or model_N.pt for rsl_rl"),
+    Flag("dynamic_batch", None, "policy.onnx takes any number of observations"),
     Flag("num_envs", "N", "episodes, one in each environment (100)"),
     Flag("seed", "N", "seed of the episodes (0)"),
     Flag("experiment_name", "TEXT", "folder of the runs, where it is not the task's"),
@@ -93,40 +94,46 @@ def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> None:
     from ppo_jax.runs import trainers
 
     flags = arguments.flags
-    source = str(flags.get("checkpoint", ""))
-    if source.endswith(RSL_RL_SUFFIX):
-        load = partial(weights.load_foreign, path=Path(source))
-        config = default_config(checked_task(flags))
-    else:
-        folder, which, config = weights.find_run(flags)
-        load = partial(weights.load_checkpoint, folder=folder, which=which)
-    changes: dict[str, Any] = {k: v for k, v in flags.items() if k in CHANGEABLE}
-    overrides = (*config.simulator.overrides, *arguments.tokens)
-    config = override(config, changes | {"simulator.overrides": overrides})
-    how = {"play_mode": "train_env_cfg" not in flags, "film": video is not None}
-    with open_trainer(config, episodes.num_envs, **how) as trainer:
-        state = load(trainer)
-        if "export" in flags:
-            export(Path(str(flags["export"])), config, state)
+    exporting.check(flags)
+    with open_policy(arguments, episodes.num_envs, video is not None) as policy:
+        trainer, state, source = policy
         key = jax.random.key(episodes.seed)
+        if "export" in flags:
+            exporting.export(trainer, state, key, flags, source)
         for line in summary(*trainers.evaluate(trainer, state, key)):
             print(line)
         if video:
             print(f"Video: {filming.film(trainer, state, video, episodes.seed)}")
 
 
-def export(path: Path, config: Config, state: TrainState) -> None:
-    """Writes a policy for rsl_rl.
+@contextmanager
+def open_policy(
+    arguments: Arguments, num_envs: int, film: bool = False
+) -> Iterator[tuple[Any, TrainState, Path]]:
+    """Gives what a command line asks to play: environments, a policy, and its place.
 
-    Raises:
-      ValueError: the file is not named as rsl_rl's are, or the policy is not like its.
+    Args:
+      arguments: of the command line.
+      num_envs: N, how many environments.
+      film: make pictures of a simulator possible.
+
+    Yields:
+      The trainer, what was learned, and the run's folder or the file of rsl_rl.
     """
-    from ppo_jax.rsl_rl.files import save_model
-
-    if path.suffix != RSL_RL_SUFFIX:
-        raise ValueError(f"--export {path}: name the file model_N{RSL_RL_SUFFIX}")
-    save_model(path, config, state)
-    print(f"For rsl_rl: {path}")
+    flags = arguments.flags
+    source = Path(str(flags.get("checkpoint", "")))
+    if source.suffix == RSL_RL_SUFFIX:
+        load = partial(weights.load_foreign, path=source)
+        config = default_config(checked_task(flags))
+    else:
+        source, which, config = weights.find_run(flags)
+        load = partial(weights.load_checkpoint, folder=source, which=which)
+    changes: dict[str, Any] = {k: v for k, v in flags.items() if k in CHANGEABLE}
+    overrides = (*config.simulator.overrides, *arguments.tokens)
+    config = override(config, changes | {"simulator.overrides": overrides})
+    how = {"play_mode": "train_env_cfg" not in flags, "film": film}
+    with open_trainer(config, num_envs, **how) as trainer:
+        yield trainer, load(trainer), source
 
 
 def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops.rollout import Scan
-from ppo_jax.types import Array, Env, Key, TimeStep, TrainState
+from ppo_jax.types import Array, Env, Key, Obs, TimeStep, TrainState
 
 
 class Evaluation(NamedTuple):
@@ -23,6 +23,13 @@ class Recording(NamedTuple):
 
     env_state: Any  # [T, 1, ...]
     done: Array  # [T] bool, whether the episode was over before this state
+
+
+class Observed(NamedTuple):
+    """What some environments showed while they were played, step by step."""
+
+    obs: Obs  # {group: [T, N, ...]}
+    is_first: Array  # [T, N] bool, whether an episode begins with this observation
 
 
 def evaluate(
@@ -61,3 +68,36 @@ def record(ppo: PPO, env: Env, state: TrainState, key: Key) -> Recording:
     carry = (env_state, obs, jnp.zeros((), bool))
     _, recording = jax.lax.scan(step, carry, length=env.max_episode_length)
     return recording
+
+
+def observe_episodes(
+    ppo: PPO,
+    env: Env,
+    num_steps: int,
+    num_kept: int,
+    state: TrainState,
+    key: Key,
+    scan: Scan = jax.lax.scan,
+) -> Observed:
+    """Plays with the deterministic policy and keeps what it sees.
+
+    Args:
+      ppo: the algorithm.
+      env: the environments; all are stepped.
+      num_steps: T, how often.
+      num_kept: how many environments are kept, the first ones.
+      state: what was learned.
+      key: of the episodes.
+      scan: see `rollout.collect`.
+    """
+
+    def step(carry: Any, _: Array) -> tuple[Any, Observed]:
+        env_state, obs, is_first = carry
+        env_state, timestep = env.step(env_state, ppo.mode(state, obs))
+        done = timestep.terminated | timestep.truncated
+        seen = jax.tree.map(lambda x: x[:num_kept], Observed(obs, is_first))
+        return (env_state, timestep.obs, done), seen
+
+    env_state, obs = env.reset(key)
+    carry = (env_state, obs, jnp.ones(env.num_envs, bool))
+    return scan(step, carry, jnp.arange(num_steps))[1]

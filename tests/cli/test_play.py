@@ -8,6 +8,7 @@ import imageio.v3 as imageio
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 import running
 
@@ -148,6 +149,21 @@ def test_actions_can_be_clipped(played):
     assert free.splitlines()[1] != clipped.splitlines()[1]
 
 
+def test_a_policy_is_exported_for_a_robot(played):
+    """Then it is played as ever; the file says from which run it is."""
+    out = played("--num_envs=2", "--export=robot/policy.onnx")
+    first, written, difference, *rest = out.splitlines()
+    assert written == "Exported: robot/policy.onnx, obs [1, 4] -> actions [1, 1]"
+    assert difference.startswith("It acts as the policy does, within ")
+    assert [first, *rest] == played("--num_envs=2").splitlines()
+    session = onnxruntime.InferenceSession("robot/policy.onnx")
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts["run_path"] == "logs/ppo_jax/Cartpole/run"
+    assert (facts["task"], facts["iteration"]) == ("Cartpole", "2")
+    out = played("--num_envs=2", "--export=policy.onnx", "--dynamic_batch")
+    assert "obs ['batch', 4] -> actions ['batch', 1]" in out
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:os.fork")  # of reading the film, here
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
@@ -162,6 +178,23 @@ def test_video_is_a_real_film_of_the_episode(tmp_path, played, suffix):
     assert frames.shape == (-(-length // 12), 480, 640, 3)
     assert frames[0].std() > 5
     assert abs(frames[0].astype(int) - frames[-1].astype(int)).max() > 50
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--export=policy.pth"],
+            "policy.pth: name the file policy.onnx",
+        ),
+        (["--export=policy"], "name the file policy.onnx, for a robot, or model_N.pt"),
+        (["--dynamic_batch"], "--dynamic_batch is for --export policy.onnx"),
+        (["--dynamic_batch", "--export=a.pt"], "is for --export policy.onnx: leave it"),
+    ],
+)
+def test_another_file_cannot_be_exported(capsys, flags, message):
+    assert running.call(play, *flags) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_film_does_not_warn_of_a_fork(trained, tmp_path, monkeypatch, recwarn):

@@ -1,0 +1,73 @@
+"""A trained policy as a file: for a robot, or for rsl_rl."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ppo_jax.cli.weights import RSL_RL_SUFFIX
+from ppo_jax.export import SUFFIX as ONNX_SUFFIX
+from ppo_jax.export import export_policy, observe, require_onnx
+from ppo_jax.types import TrainState
+
+
+def check(flags: Mapping[str, Any]) -> None:
+    """Refuses a file that cannot be written, before anything is played.
+
+    Raises:
+      ValueError: the file has neither suffix, or the other flag makes no sense.
+      ImportError: what writes it is not installed.
+    """
+    path = Path(str(flags.get("export", "")))
+    if "export" in flags and path.suffix not in (RSL_RL_SUFFIX, ONNX_SUFFIX):
+        raise ValueError(
+            f"--export {path}: name the file policy{ONNX_SUFFIX}, for a robot, or "
+            f"model_N{RSL_RL_SUFFIX}, for rsl_rl"
+        )
+    if path.suffix == ONNX_SUFFIX:
+        require_onnx()
+    elif "dynamic_batch" in flags:
+        raise ValueError(
+            f"--dynamic_batch is for --export policy{ONNX_SUFFIX}: leave it away"
+        )
+
+
+def export(
+    trainer: Any,
+    state: TrainState,
+    key: Any,
+    flags: Mapping[str, Any],
+    source: Path,
+) -> None:
+    """Writes a policy for a robot or for rsl_rl, and prints where it is.
+
+    Args:
+      trainer: whose environments the policy is tried in.
+      state: what was learned.
+      key: of the episodes in which it is tried.
+      flags: name the file and say how it is written.
+      source: folder of the run, or the file of rsl_rl.
+
+    Raises:
+      ValueError: the policy cannot be written in this form.
+    """
+    path = Path(str(flags["export"]))
+    if path.suffix == RSL_RL_SUFFIX:
+        from ppo_jax.rsl_rl.files import save_model
+
+        save_model(path, trainer.config, state)
+        print(f"For rsl_rl: {path}")
+        return
+    written = export_policy(
+        path,
+        trainer.config,
+        trainer.env.action_space,
+        state,
+        observe(trainer, state, key),
+        dynamic_batch="dynamic_batch" in flags,
+        metadata={"run_path": str(source)},
+    )
+    print(f"Exported: {path}, {written.interface}")
+    print(
+        f"It acts as the policy does, within {written.difference:.1e} of the largest "
+        f"action over {written.num_observations} observations."
+    )
