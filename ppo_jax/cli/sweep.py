@@ -86,9 +86,9 @@ def main() -> int:
     arguments = parse(sys.argv[1:], FLAGS)
     if "help" in arguments.flags:
         return print_help(arguments)
-    from ppo_jax.sweeps import files
+    from ppo_jax.sweeps import folder as sweep_folder
 
-    files.require_parquet()
+    sweep_folder.require_parquet()
     entry.use_compilation_cache()
     if "export" in arguments.flags:
         return export(arguments)
@@ -117,7 +117,8 @@ def start(arguments: Arguments) -> int:
     from ppo_jax.cli.cluster import say
     from ppo_jax.cli.sweep_plan import check_name, make_plan
     from ppo_jax.runs import processes
-    from ppo_jax.sweeps import files, programs
+    from ppo_jax.sweeps import folder as sweep_folder
+    from ppo_jax.sweeps import programs
 
     plan = make_plan(arguments)
     limit = command_line.whole_number(arguments, "chunk_size", 0)
@@ -127,64 +128,54 @@ def start(arguments: Arguments) -> int:
     with open_members(plan.base, plan.population) as make_env:
         plan, compiled = programs.compile_programs(plan, make_env, limit)
         say(*report.chunk_lines(plan, compiled))
-        folder = Path(processes.agree(lambda: str(_new_sweep(plan, name))))
-        processes.wait_for(folder / files.MANIFEST)
-        env = make_env(plan.base)
-        if isinstance(env, Simulator):
-            env.save_config(folder / "env.yaml")
-        return run(plan, folder, make_env, compiled)
-
-
-def _new_sweep(plan: Any, name: str) -> Path:
-    """Makes the folder of a sweep with its manifest."""
-    from ppo_jax.sweeps import files, planning
-
-    folder = folders.new_folder(SWEEPS, name)
-    manifest = {
-        "version": 1,
-        "library": "ppo_jax",
-        "task": plan.base.task,
-        "created_at": folders.now(),
-        "metadata": folders.versions(),
-        "sweep": planning.to_dict(plan),
-    }
-    files.save_manifest(folder, manifest)
-    return folder
+        make_folder = partial(sweep_folder.new_sweep, SWEEPS, plan, name)
+        folder = Path(processes.agree(lambda: str(make_folder())))
+        processes.wait_for(folder / sweep_folder.MANIFEST)
+        with sweep_folder.held(folder):
+            env = make_env(plan.base)
+            if isinstance(env, Simulator):
+                env.save_config(folder / sweep_folder.ENV)
+                sweep_folder.seal(folder)
+            return run(plan, folder, make_env, compiled)
 
 
 def resume(arguments: Arguments) -> int:
     """Runs what a sweep's folder does not hold yet."""
     from ppo_jax.cli import cluster
     from ppo_jax.runs import processes
-    from ppo_jax.sweeps import files, planning
+    from ppo_jax.sweeps import folder as sweep_folder
 
     allowed = {"resume", "sweep", *cluster.FLAGS, "distributed"}
     command_line.refuse_others(arguments, "--resume", allowed)
     folder = Path(processes.agree(lambda: str(find_sweep(arguments))))
-    manifest = processes.agree(partial(files.load_manifest, folder))
-    processes.wait_for(folder / files.MANIFEST)
-    plan = planning.from_dict(manifest["sweep"])
+    manifest = processes.agree(partial(sweep_folder.load_manifest, folder))
+    processes.wait_for(folder / sweep_folder.MANIFEST)
+    plan = sweep_folder.load_plan(folder, manifest)
     if plan.population and processes.count() > 1:
         raise ValueError(f"{cluster.ONE_PROCESS}: resume {folder} in one")
-    cluster.say(*report.announcement(plan), f"Resuming {folder}.")
-    with open_members(plan.base, plan.population) as make_env:
-        return run(plan, folder, make_env, {})
+    with sweep_folder.held(folder):
+        damaged = processes.agree(partial(sweep_folder.mend, folder, plan))
+        cluster.say(*report.announcement(plan), *damaged, f"Resuming {folder}.")
+        with open_members(plan.base, plan.population) as make_env:
+            return run(plan, folder, make_env, {})
 
 
 def export(arguments: Arguments) -> int:
     """Makes an ordinary run of a member."""
     from ppo_jax.sweeps import export as exporting
-    from ppo_jax.sweeps import files, planning, ranking
+    from ppo_jax.sweeps import files, ranking
+    from ppo_jax.sweeps import folder as sweep_folder
 
     command_line.refuse_others(arguments, "--export", {"export", "sweep"})
     folder = find_sweep(arguments)
-    plan = planning.from_dict(files.load_manifest(folder)["sweep"])
+    plan = sweep_folder.load_plan(folder, sweep_folder.load_manifest(folder))
+    damaged = sweep_folder.require_whole(folder)
     ended = ranking.finals(files.read_rows(folder))
     final = exporting.choose(str(arguments.flags["export"]), ended, folder)
     path = exporting.export_member(plan, folder, final, open_trainer)
     quoted = shlex.quote(str(path))
     setting = report.label(plan, final.setting)
-    print(f"Member {final.member}: {setting} seed={final.seed}")
+    print(*damaged, f"Member {final.member}: {setting} seed={final.seed}", sep="\n")
     print(f"  run             {path}")
     print(f"  watch it        uv run play.py --checkpoint {quoted} --video member.mp4")
     more = 2 * final.iterations
@@ -196,19 +187,11 @@ def export(arguments: Arguments) -> int:
 
 
 def find_sweep(arguments: Arguments) -> Path:
-    """Returns the folder of --sweep, or of the newest sweep.
+    """Returns the folder of --sweep, or of the newest sweep."""
+    from ppo_jax.sweeps import folder as sweep_folder
 
-    Raises:
-      ValueError: there is none.
-    """
-    if "sweep" in arguments.flags:
-        return Path(str(arguments.flags["sweep"]))
-    known = sorted(SWEEPS.iterdir()) if SWEEPS.is_dir() else []
-    if not known:
-        raise ValueError(
-            f"{SWEEPS} holds no sweep: start one first, or give --sweep FOLDER"
-        )
-    return known[-1]
+    selector = arguments.flags.get("sweep")
+    return sweep_folder.find_sweep(SWEEPS, None if selector is None else str(selector))
 
 
 def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:

@@ -107,11 +107,11 @@ def run_chunks(
     Returns:
       The clock after them.
     """
-    finished = processes.agree(partial(_finished, work.folder, chunks))
+    finished = processes.agree(partial(files.finished, work.folder))
     carry = None
     for count, chunk in enumerate(chunks, start=1):
         if chunk.name in finished:
-            clock = clock._replace(skipped=clock.skipped + chunk.work)
+            clock, carry = clock._replace(skipped=clock.skipped + chunk.work), None
         else:
             report = partial(_report, work, clock, chunk, where(count))
             program = work.programs[chunk.program]
@@ -151,11 +151,6 @@ def rows_of(
             if not name.startswith("nonfinite/")
         },
     }
-
-
-def _finished(folder: Path, chunks: Sequence[Chunk]) -> list[str]:
-    names = [chunk.name for chunk in chunks]
-    return [name for name in names if files.is_finished(folder, name)]
 
 
 def _compiled_for(work: Work, chunk: Chunk, program: Program) -> Compiled:

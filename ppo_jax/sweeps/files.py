@@ -1,16 +1,14 @@
-"""What a sweep keeps: the plan, every finished chunk, and the tables at the end.
+"""The finished chunks of a sweep on the disk.
 
-SWEEP/manifest.json says what is planned. SWEEP/chunks/NAME/ holds the rows of the table
-(Parquet), the members' whole runs (npz) and who they are (json); it is written under
-another name and renamed when it is whole, so that a killed sweep loses only the chunk
-that it was at.
+SWEEP/chunks/NAME/ holds the rows of the table (Parquet), the members' whole runs (npz),
+who they are (json) and SHA256SUMS of all these. It is written under another name and
+renamed when it is whole, so that a killed sweep loses only the chunk that it was at.
 """
 
-import csv
 import json
-import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MANIFEST = "manifest.json"
-TABLE = "table.parquet"
-SUMMARY = "summary.csv"
+from ppo_jax.runs import digests
+
 CHUNKS = "chunks"
+SET_ASIDE = "set_aside"  # where a sweep keeps what it does not go on from
+NAME = re.compile(r"stage\d+_program\d+_chunk\d+")  # `planning.Chunk.name`
 ROWS, RUNS, CHUNK = "rows.parquet", "runs.npz", "chunk.json"
 
 
-def require_parquet() -> None:
-    """Raises ImportError unless the extra `sweep` is installed."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise ImportError(
-            "a sweep's table needs pyarrow: install the extra with "
-            "`uv sync --extra sweep`"
-        ) from None
-
-
-def save_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the plan, whole or not at all."""
-    temporary = folder / f".{MANIFEST}"
-    temporary.write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(temporary, folder / MANIFEST)
-
-
-def load_manifest(folder: Path) -> dict[str, Any]:
-    """Reads the plan.
-
-    Raises:
-      ValueError: the folder is not a sweep's.
-    """
-    try:
-        return json.loads((folder / MANIFEST).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        raise ValueError(
-            f"{folder} is not a sweep: give the folder that holds its {MANIFEST}"
-        ) from None
-
-
-def is_finished(folder: Path, name: str) -> bool:
-    """Returns whether a chunk is there, whole."""
-    return chunk_folder(folder, name).is_dir()
+def finished(folder: Path) -> list[str]:
+    """Returns the names of the chunks that are there, whole."""
+    return [path.name for path in _paths(folder)]
 
 
 def chunk_folder(folder: Path, name: str) -> Path:
@@ -91,8 +58,32 @@ def save_chunk(
     pq.write_table(pa.table(columns), unfinished / ROWS)
     arrays: dict[str, Any] = {path: _plain(x) for path, x in _leaves(runs)}
     np.savez(unfinished / RUNS, **arrays)
+    about = {"name": name} | about
     (unfinished / CHUNK).write_text(json.dumps(about) + "\n")
+    digests.write(unfinished)
     unfinished.rename(final)
+
+
+def damage(folder: Path) -> dict[Path, str]:
+    """Returns {file: what has become of it} over all finished chunks."""
+    found = {}
+    for path in _paths(folder):
+        damaged = digests.damage(path, [ROWS, CHUNK])
+        if not damaged and _about(path).get("name") != path.name:
+            damaged = {CHUNK: f"is of {_about(path).get('name')}"}
+        found |= {path / name: what for name, what in damaged.items()}
+    return found
+
+
+def set_aside(folder: Path, names: Collection[str]) -> None:
+    """Moves chunks away, so that they are made anew."""
+    for name in sorted(names):
+        target, count = folder / SET_ASIDE / name, 1
+        while target.exists():
+            count += 1
+            target = target.with_name(f"{name}_{count}")
+        target.parent.mkdir(exist_ok=True)
+        chunk_folder(folder, name).rename(target)
 
 
 def read_rows(folder: Path, num_iterations: int | None = None) -> Any:
@@ -101,12 +92,17 @@ def read_rows(folder: Path, num_iterations: int | None = None) -> Any:
     Args:
       folder: of the sweep.
       num_iterations: rows of the first so many only; None: all.
+
+    Raises:
+      ValueError: there is no finished chunk.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    parts = [pq.read_table(path / ROWS) for path in _finished(folder)]
+    parts = [pq.read_table(path / ROWS) for path in _paths(folder)]
+    if not parts:
+        raise ValueError(f"{folder} has no finished chunk yet: go on with --resume")
     table = pa.concat_tables(parts, promote_options="permissive")
     if num_iterations is not None:
         table = table.filter(pc.field("iteration") < num_iterations)
@@ -153,39 +149,22 @@ def read_about(folder: Path, name: str) -> dict[str, Any]:
 
 def drop_runs(folder: Path, name: str) -> None:
     """Deletes the runs of a chunk that a later one has taken on; its rows stay."""
-    (folder / CHUNKS / name / RUNS).unlink(missing_ok=True)
+    path = chunk_folder(folder, name)
+    if path.is_dir():
+        digests.write(path, [ROWS, CHUNK])
+        (path / RUNS).unlink(missing_ok=True)
 
 
 def seconds_of(folder: Path, member: int) -> float:
     """Returns how long the chunks took that a member was in; others were, too."""
-    abouts = [_about(path) for path in _finished(folder)]
+    abouts = [_about(path) for path in _paths(folder)]
     return sum(about["seconds"] for about in abouts if member in about["members"])
 
 
-def save_table(folder: Path, table: Any) -> Path:
-    """Writes the table of the whole sweep, whole or not at all."""
-    import pyarrow.parquet as pq
-
-    temporary = folder / f".{TABLE}"
-    pq.write_table(table, temporary)
-    os.replace(temporary, folder / TABLE)
-    return folder / TABLE
-
-
-def save_summary(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Writes a line for every setting, whole or not at all."""
-    temporary = folder / f".{SUMMARY}"
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, folder / SUMMARY)
-    return folder / SUMMARY
-
-
-def _finished(folder: Path) -> list[Path]:
-    paths = (folder / CHUNKS).glob("[!.]*")
-    return sorted(path for path in paths if path.is_dir())
+def _paths(folder: Path) -> list[Path]:
+    """Returns the finished chunks; what is called otherwise is not ours."""
+    paths = (folder / CHUNKS).glob("stage*")
+    return sorted(p for p in paths if NAME.fullmatch(p.name) and p.is_dir())
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -194,7 +173,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 def _places(folder: Path, stage: int | None) -> dict[int, tuple[Path, int]]:
     """Returns {member: (chunk, row)} after a stage, or after the last of each."""
-    abouts = [(_about(path), path) for path in _finished(folder)]
+    abouts = [(_about(path), path) for path in _paths(folder)]
     abouts.sort(key=lambda pair: pair[0]["stage"])
     return {
         member: (path, row)

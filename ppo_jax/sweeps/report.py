@@ -79,16 +79,22 @@ def chunk_lines(plan: Any, compiled: Any) -> list[str]:
 def report(plan: Any, folder: Path) -> None:
     """Writes tables and pictures, prints the summary and where to look."""
     from ppo_jax.sweeps import files, planning, ranking
+    from ppo_jax.sweeps import folder as results
 
     table = files.read_rows(folder)
-    path = files.save_table(folder, table)
+    path = results.save_table(folder, table)
     ended = ranking.finals(table)
     planned = [
         planning.config_of(plan, s).max_iterations for s in range(len(plan.settings))
     ]
     rows = ranking.summarize(ended, plan.settings, planned)
-    summary = files.save_summary(folder, rows)
-    pictures = draw(plan, folder, table, rows)
+    summary = results.save_summary(folder, rows)
+    try:
+        pictures = draw(plan, folder, table, rows)
+    except Exception as error:  # a picture decorates: the results are there
+        pictures = []
+        print(f"The pictures could not be drawn: {error}")
+    results.seal(folder, [path, summary, *pictures])
     print_summary(plan, rows)
     failed = [final for final in ended if final.failed_at is not None]
     for final in failed[:MAX_ROWS]:

@@ -52,10 +52,15 @@ def sweep_process(home, *argv, **environment):
     return out
 
 
+def waiting(place, home, *argv):
+    """Starts a real sweep.py that stops for ever when a chunk is half written."""
+    code = running.WAIT_IN_CHUNK.replace("PLACE", place)
+    return running.start(home, *argv, code=code, **SURROUNDINGS)
+
+
 def kill_at(place, home, *argv):
     """Runs sweep.py until a chunk is half written and kills it; returns its stdout."""
-    code = running.WAIT_IN_CHUNK.replace("PLACE", place)
-    process = running.start(home, *argv, code=code, **SURROUNDINGS)
+    process = waiting(place, home, *argv)
     lines = []
     for line in process.stdout:
         lines.append(line)
