@@ -9,8 +9,10 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
+
+import numpy as np
 
 Check = Callable[[Any], str | None]  # value -> what would be right, or None if it is
 
@@ -49,7 +51,48 @@ def check_options(config: Any) -> None:
         fix = check(value) if check and value is not None else None
         if fix:
             raise ValueError(f"{field.name} = {value!r} is not allowed: give {fix}")
+        _check_in_float32(field.name, value, check)
         object.__setattr__(config, field.name, value)
+
+
+def _check_in_float32(name: str, value: Any, check: Check | None) -> None:
+    """Refuses what is right in Python, but not as the float32 that programs get."""
+    for number in _floats(value):
+        rounded = in_float32(number)
+        if not math.isfinite(rounded) or (rounded == 0.0) != (number == 0.0):
+            raise ValueError(
+                f"{name} = {value!r} is not allowed: programs compute in float32, where "
+                f"{number!r} is {rounded!r}: give one of 1.2e-38 to 3.4e38 in size"
+            )
+    rounded = in_float32(value)
+    fix = check(rounded) if check and value is not None else None
+    if fix:
+        raise ValueError(
+            f"{name} = {value!r} is not allowed: programs compute in float32, where it "
+            f"is {rounded!r}: give {fix}"
+        )
+
+
+def in_float32(value: Any) -> Any:
+    """Returns a value with every float as programs see it, XLA's zeros included.
+
+    Numbers that float32 has with fewer digits only (subnormal ones) are taken for 0.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(in_float32, value))
+    if not isinstance(value, float):
+        return value
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = float(np.float32(value))
+    return rounded if abs(rounded) >= np.finfo(np.float32).tiny else 0.0 * rounded
+
+
+def _floats(value: Any) -> Iterator[float]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _floats(item)
+    elif isinstance(value, float):
+        yield value
 
 
 def convert(value: Any, hint: Any) -> Any:

@@ -33,6 +33,7 @@ class Inner:
 class Outer:
     count: int = option(1, "a count", positive)
     rate: float = option(0.5, "a rate", fraction)
+    free: float = option(0.0, "whatever")
     limit: float | None = option(None, "a limit", positive)
     flag: bool = option(True, "a flag")
     word: str = option("red", "a colour", one_of("red", "green"))
@@ -129,6 +130,15 @@ def test_checks_allow_exactly_their_range(check, right, wrong):
         ({"span": (1, 0)}, "give the smaller number first"),
         ({"groups": ["a"]}, "give a dictionary of lists"),
         ({"inner": 3}, "inner = 3: give a group of options: width"),
+        ({"limit": 1e-300}, "limit = 1e-300 is not allowed: programs compute in float32"),
+        ({"limit": 1e-300}, "where 1e-300 is 0.0: give one of 1.2e-38 to 3.4e38"),
+        ({"limit": 1e-40}, "where 1e-40 is 0.0"),  # XLA's zero, not quite NumPy's
+        ({"limit": 1e39}, "where 1e+39 is inf"),
+        ({"limit": 10**39}, "where 1e+39 is inf"),
+        ({"free": -1e39}, "where -1e+39 is -inf"),
+        ({"free": math.nan}, "where nan is nan"),
+        ({"span": (-1e39, 1.0)}, "span = (-1e+39, 1.0) is not allowed"),
+        ({"span": (1.0, 1.0 + 1e-9)}, "where it is (1.0, 1.0): give the smaller"),
     ],
 )
 def test_wrong_field_is_one_sentence(values, sentence):
@@ -137,6 +147,11 @@ def test_wrong_field_is_one_sentence(values, sentence):
         Outer(**values)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.2e-38, 3.4e38, 0.1, 1 / 3])
+def test_what_float32_holds_is_allowed_and_stays_as_it_was_given(value):
+    assert Outer(free=value).free == value
 
 
 def test_defaults_of_dictionaries_are_not_shared():
