@@ -61,14 +61,14 @@ def _check_in_float32(name: str, value: Any, check: Check | None) -> None:
         rounded = in_float32(number)
         if not math.isfinite(rounded) or (rounded == 0.0) != (number == 0.0):
             raise ValueError(
-                f"{name} = {value!r} is not allowed: programs compute in float32, where "
+                f"{name} = {value!r} is not allowed: computed in float32, where "
                 f"{number!r} is {rounded!r}: give one of 1.2e-38 to 3.4e38 in size"
             )
     rounded = in_float32(value)
     fix = check(rounded) if check and value is not None else None
     if fix:
         raise ValueError(
-            f"{name} = {value!r} is not allowed: programs compute in float32, where it "
+            f"{name} = {value!r} is not allowed: computed in float32, where it "
             f"is {rounded!r}: give {fix}"
         )
 

@@ -41,7 +41,7 @@ class Hyperparams(NamedTuple):
     """The dynamic scalars: traced, so a new value never recompiles; `vmap` over them.
 
     Names and meanings are those of rsl_rl. Where `schedule` is "adaptive",
-    `learning_rate` is where the rate starts.
+    `learning_rate` is where the rate starts; where it is "fixed", it is the rate.
     """
 
     learning_rate: Scalar = 1e-3

@@ -130,7 +130,10 @@ def test_checks_allow_exactly_their_range(check, right, wrong):
         ({"span": (1, 0)}, "give the smaller number first"),
         ({"groups": ["a"]}, "give a dictionary of lists"),
         ({"inner": 3}, "inner = 3: give a group of options: width"),
-        ({"limit": 1e-300}, "limit = 1e-300 is not allowed: programs compute in float32"),
+        (
+            {"limit": 1e-300},
+            "limit = 1e-300 is not allowed: computed in float32",
+        ),
         ({"limit": 1e-300}, "where 1e-300 is 0.0: give one of 1.2e-38 to 3.4e38"),
         ({"limit": 1e-40}, "where 1e-40 is 0.0"),  # XLA's zero, not quite NumPy's
         ({"limit": 1e39}, "where 1e+39 is inf"),

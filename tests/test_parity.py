@@ -49,9 +49,9 @@ def under(arrays, prefix):
 class Replay:
     """One fixture, its configuration and the functions that it is fed through."""
 
-    def __init__(self, name):
-        spec = json.loads((GOLDEN / f"{name}.json").read_text())
-        self.arrays = dict(np.load(GOLDEN / f"{name}.npz"))
+    def __init__(self, name, folder=GOLDEN):
+        spec = json.loads((folder / f"{name}.json").read_text())
+        self.arrays = dict(np.load(folder / f"{name}.npz"))
         self.num_iterations = len(spec["losses"])
         self.losses = spec["losses"]
         self.config = config_from_rsl_rl(
@@ -112,7 +112,35 @@ def test_three_iterations_of_rsl_rl_come_out(name):
     except UnsupportedFeature as error:
         assert name not in SUPPORTED
         pytest.skip(f"needs {error.feature}")
+    compare(replay)
 
+
+def test_a_fixture_without_kl_is_compared_in_all_else(tmp_path):
+    """rsl_rl computes the KL for the adaptive schedule only."""
+    arrays = dict(np.load(GOLDEN / "ppo_default.npz"))
+    kept = {k: x for k, x in arrays.items() if not k.endswith("/kl_per_minibatch")}
+    assert len(kept) < len(arrays)
+    (tmp_path / "fixed.json").write_bytes((GOLDEN / "ppo_default.json").read_bytes())
+    np.savez(tmp_path / "fixed.npz", **kept)
+    compare(Replay("fixed", tmp_path))
+    kept["it0/gradnorm_actor"] = 1.1 * kept["it0/gradnorm_actor"]
+    np.savez(tmp_path / "fixed.npz", **kept)
+    with pytest.raises(AssertionError, match="gradnorm_actor"):
+        compare(Replay("fixed", tmp_path))
+
+
+# what a gradient step reports: what a fixture calls it, and how near it has to be
+STEPS = {
+    "kl": ("kl_per_minibatch", {"rtol": 1e-5, "atol": 5e-6}),
+    "learning_rate": ("lr_per_minibatch", {"rtol": 1e-6}),
+    "grad_norm_actor": ("gradnorm_actor", {"rtol": 1e-4, "atol": 5e-6}),
+    "grad_norm_critic": ("gradnorm_critic", {"rtol": 1e-4, "atol": 5e-6}),
+}
+NOT_IN_EVERY_FIXTURE = {"kl_per_minibatch"}
+
+
+def compare(replay):
+    """Replays a fixture, and compares with everything that it holds."""
     close = partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-6)
     state = replay.initial_state()
     for iteration in range(replay.num_iterations):
@@ -129,12 +157,14 @@ def test_three_iterations_of_rsl_rl_come_out(name):
 
         permutations = jnp.asarray(recorded["permutation"])[None]
         state, history = replay.optimize(state, replay.hparams, batch, permutations)
-        close(history["kl"], recorded["kl_per_minibatch"])
-        np.testing.assert_allclose(
-            history["learning_rate"], recorded["lr_per_minibatch"], rtol=1e-6
+        assert {name for name, _ in STEPS.values()} - recorded.keys() <= (
+            NOT_IN_EVERY_FIXTURE
         )
-        close(history["grad_norm_actor"], recorded["gradnorm_actor"], rtol=1e-4)
-        close(history["grad_norm_critic"], recorded["gradnorm_critic"], rtol=1e-4)
+        for ours, (theirs, near) in STEPS.items():
+            if theirs in recorded:
+                np.testing.assert_allclose(
+                    history[ours], recorded[theirs], **near, err_msg=theirs
+                )
         losses = replay.losses[iteration]
         close(history["value_loss"].mean(), losses["value"])
         close(history["surrogate_loss"].mean(), losses["surrogate"])

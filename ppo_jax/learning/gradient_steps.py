@@ -109,7 +109,7 @@ def minibatch_step(
     (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params, network, batch, hparams
     )
-    learning_rate = state.learning_rate
+    learning_rate = _rate_before(config, hparams, state)
     if config.schedule == "adaptive":
         if "kl" not in metrics:
             raise ValueError(
@@ -132,6 +132,13 @@ def minibatch_step(
         params=params, opt_state=opt_state, learning_rate=learning_rate
     )
     return state, metrics | norms | {"loss": loss, "learning_rate": learning_rate}
+
+
+def _rate_before(config: PPOConfig, hparams: Hyperparams, state: TrainState) -> Array:
+    """Returns the rate as it stands: that of the state, if it moves, else as given."""
+    if config.schedule == "adaptive":
+        return state.learning_rate
+    return jnp.asarray(hparams.learning_rate, jnp.float32)
 
 
 def adapt_learning_rate(learning_rate: Array, kl: Array, desired_kl: Scalar) -> Array:

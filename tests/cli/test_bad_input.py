@@ -96,6 +96,8 @@ TRAIN = [
     ("std_range=[0.1]", ["std_range = [0.1]", "a list of 2"]),
     ("obs_groups=[policy]", ["obs_groups", "a dictionary of lists"]),
     ("obs_groups={'actor':'policy'}", ["obs_groups", "a dictionary of lists"]),
+    ("learning_rate=1e-300", ["learning_rate = 1e-300", "float32", "is 0.0"]),
+    ("value_loss_coef=1e39", ["value_loss_coef = 1e+39", "float32", "is inf"]),
     # ranges
     ("--num_envs 0", ["num_envs = 0", "above 0"]),
     ("--num_envs -3", ["num_envs = -3", "above 0"]),

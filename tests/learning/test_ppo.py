@@ -179,6 +179,19 @@ def test_a_fixed_schedule_keeps_the_learning_rate():
     assert state.learning_rate == np.float32(1e-3)
 
 
+def test_a_fixed_schedule_takes_the_rate_that_is_configured():
+    """And not that of an earlier run, whose state may be gone on with."""
+    config = PPOConfig(num_mini_batches=2, optimizer="sgd", schedule="fixed")
+    _, state, rollout = start(line(), config)
+    old = state._replace(learning_rate=jnp.float32(1e-5))
+    update = jit(make_ppo(line(), config, push).update)
+    hparams = Hyperparams(learning_rate=2e-3, max_grad_norm=1e9)
+    new, _ = update(old, hparams, rollout, jax.random.key(0))
+    assert new.learning_rate == np.float32(2e-3)
+    moved = state.params["actor"]["w"] - new.params["actor"]["w"]
+    np.testing.assert_allclose(moved, 10 * 3.0 * 2e-3, rtol=1e-4)  # 5 epochs of 2
+
+
 def test_the_learning_rate_goes_on_from_iteration_to_iteration():
     """Each has three steps that can move it; hparams only starts it."""
     _, state, rollout = start(line(), FOUR_STEPS)
