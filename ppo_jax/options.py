@@ -6,7 +6,9 @@ in its `__post_init__` turns a wrong value into one sentence.
 
 import dataclasses
 import difflib
+import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
@@ -188,6 +190,35 @@ def seed_number(value: int) -> str | None:
 def rising_pair(value: tuple[float, float]) -> str | None:
     """Allows pairs whose second number is the larger."""
     return None if value[0] < value[1] else "the smaller number first"
+
+
+def dotted_path(value: str) -> str | None:
+    """Allows the path of something in a module, as `load` reads it."""
+    right = re.fullmatch(r"[\w.]+:[\w.]+", value)
+    return None if right else "a path such as 'package.module:name'"
+
+
+def load(path: str, field: str) -> Any:
+    """Returns what a path names, such as "package.module:function".
+
+    Args:
+      path: of a module that Python finds, a colon, and a name in it.
+      field: whose value the path is, for the message.
+
+    Raises:
+      ValueError: there is no such module, or nothing of that name in it.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{field} = {path!r} cannot be loaded ({error}): give 'module:name' of "
+            "something that Python can import from here"
+        ) from None
+    return found
 
 
 def one_of(*allowed: str) -> Check:

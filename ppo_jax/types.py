@@ -108,6 +108,7 @@ class Batch(NamedTuple):
     value: Array  # [B], before the update
     value_target: Array  # [B]
     advantage: Array  # [B], normalised
+    copies: Any = ()  # mirrored, see `learning.symmetry`; () without a symmetry
 
 
 class TrainState(NamedTuple):

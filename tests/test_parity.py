@@ -18,6 +18,11 @@ import pytest
 from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
+from ppo_jax.learning.symmetry import (
+    mirrored_copies,
+    symmetric_loss,
+    symmetry_of,
+)
 from ppo_jax.learning.targets import learning_batch
 from ppo_jax.rsl_rl import (
     UnsupportedFeature,
@@ -37,7 +42,10 @@ SUPPORTED = {
     "ppo_rmsprop",
     "ppo_hetero_scalar",
     "ppo_beta",
+    "ppo_symmetry_aug",
+    "ppo_symmetry_mirror_only",
 }
+NEGATION = "mirrors:negated"  # the symmetry that rsl_rl was recorded with
 
 
 def under(arrays, prefix):
@@ -51,6 +59,9 @@ class Replay:
 
     def __init__(self, name, folder=GOLDEN):
         spec = json.loads((folder / f"{name}.json").read_text())
+        symmetry = spec["cfg"]["algorithm"].get("symmetry_cfg")
+        if symmetry:
+            symmetry["data_augmentation_func"] = NEGATION
         self.arrays = dict(np.load(folder / f"{name}.npz"))
         self.num_iterations = len(spec["losses"])
         self.losses = spec["losses"]
@@ -69,6 +80,10 @@ class Replay:
         loss_fn = partial(
             ppo_loss, use_clipped_value_loss=config.algorithm.use_clipped_value_loss
         )
+        self.symmetry = None
+        if config.algorithm.symmetry_cfg:
+            self.symmetry = symmetry_of(config.algorithm.symmetry_cfg)
+            loss_fn = partial(symmetric_loss, self.symmetry, loss_fn)
         self.learning_batch = jax.jit(
             partial(learning_batch, self.network, config.algorithm)
         )
@@ -155,6 +170,11 @@ def compare(replay):
         close(batch.value_target, recorded["stored_returns"])
         close(batch.advantage, recorded["stored_advantages"])
 
+        if replay.symmetry:
+            copies = mirrored_copies(
+                replay.symmetry, replay.network, state, rollout.steps
+            )
+            batch = batch._replace(copies=copies)
         permutations = jnp.asarray(recorded["permutation"])[None]
         state, history = replay.optimize(state, replay.hparams, batch, permutations)
         assert {name for name, _ in STEPS.values()} - recorded.keys() <= (
@@ -169,6 +189,8 @@ def compare(replay):
         close(history["value_loss"].mean(), losses["value"])
         close(history["surrogate_loss"].mean(), losses["surrogate"])
         close(history["entropy"].mean(), losses["entropy"])
+        if replay.symmetry:
+            close(history["symmetry_loss"].mean(), losses["symmetry"])
 
         stats = replay.network.update_stats(state.obs_stats, rollout.steps.obs)
         state = state._replace(obs_stats=stats)

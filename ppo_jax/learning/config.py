@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.learning.symmetry import SymmetryConfig
 from ppo_jax.options import check_options, one_of, option, positive
 
 
@@ -33,6 +34,10 @@ class PPOConfig:
     )
     use_mixed_precision: bool = option(
         False, "bfloat16 matrix products in the update; acting stays float32"
+    )
+
+    symmetry_cfg: SymmetryConfig | None = option(
+        None, "mirrored samples, or a loss for what is not symmetric"
     )
 
     def __post_init__(self) -> None:

@@ -13,6 +13,12 @@ from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.minibatches import draw_permutations
 from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.learning.symmetry import (
+    Symmetry,
+    mirrored_copies,
+    symmetric_loss,
+    symmetry_of,
+)
 from ppo_jax.learning.targets import learning_batch
 from ppo_jax.types import (
     ActorCritic,
@@ -51,6 +57,7 @@ def make_ppo(
     config: PPOConfig = PPOConfig(),
     loss_fn: LossFn | None = None,
     advantage_fn: AdvantageFn = gae,
+    symmetry: Symmetry | None = None,
 ) -> PPO:
     """Returns PPO as pure functions.
 
@@ -61,17 +68,29 @@ def make_ppo(
       loss_fn: of a minibatch; None is `ppo_loss` with the configured value loss. With
         schedule "adaptive" its metrics must hold "kl".
       advantage_fn: judges the actions of a rollout; A + V is the critic's target.
+      symmetry: of the task; None is what `config.symmetry_cfg` names, if anything.
     """
     if loss_fn is None:
         loss_fn = partial(
             ppo_loss, use_clipped_value_loss=config.use_clipped_value_loss
         )
+    if symmetry is None and config.symmetry_cfg is not None:
+        symmetry = symmetry_of(config.symmetry_cfg)
+    if symmetry is not None:
+        loss_fn = partial(symmetric_loss, symmetry, loss_fn)
     return PPO(
         init=partial(init, network, config),
         act=partial(act, network),
         mode=partial(mode, network),
         observe=partial(observe, network, config),
-        update=partial(update, network, config, loss_fn, advantage_fn=advantage_fn),
+        update=partial(
+            update,
+            network,
+            config,
+            loss_fn,
+            advantage_fn=advantage_fn,
+            symmetry=symmetry,
+        ),
     )
 
 
@@ -172,6 +191,7 @@ def update(
     rollout: Rollout,
     key: Key,
     advantage_fn: AdvantageFn = gae,
+    symmetry: Symmetry | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Learns from one rollout.
 
@@ -181,12 +201,13 @@ def update(
     Args:
       network: policy and value function.
       config: what fixes shapes and control flow.
-      loss_fn: of a minibatch.
+      loss_fn: of a minibatch; with a symmetry, `symmetric_loss` of it.
       state: that acted.
       hparams: dynamic scalars.
       rollout: [T, N, ...].
       key: for the permutation.
       advantage_fn: judges the actions.
+      symmetry: whose copies the loss reads.
 
     Returns:
       The new state, and means over all minibatches; "mean_std" is of the last one.
@@ -194,6 +215,9 @@ def update(
     batch, metrics = learning_batch(
         network, config, state, hparams, rollout, advantage_fn
     )
+    if symmetry is not None:
+        copies = mirrored_copies(symmetry, network, state, rollout.steps)
+        batch = batch._replace(copies=copies)
     permutations = draw_permutations(config, batch.value.size, key)
     state, history = optimize(
         network, config, loss_fn, state, hparams, batch, permutations

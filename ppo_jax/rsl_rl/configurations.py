@@ -25,7 +25,7 @@ IGNORED = {
     "grad_reduce_bucket_mb",
     "store_code_state",
 }
-UNSUPPORTED = ("rnd_cfg", "symmetry_cfg", "share_cnn_encoders")  # of the algorithm
+UNSUPPORTED = ("rnd_cfg", "share_cnn_encoders")  # of the algorithm
 DEFAULT_HIDDEN_DIMS = (256, 256, 256)  # rsl_rl's, where a plain dict gives none
 
 # What version 4 called the fields of a distribution, which were the model's.
@@ -82,11 +82,23 @@ def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"there is no option 'algorithm.{key}': {nearest(key, known)}"
             )
+    if "symmetry_cfg" in translated:
+        translated["symmetry_cfg"] = _symmetry(translated["symmetry_cfg"])
     if translated.get("schedule", "adaptive") != "adaptive":
         translated["schedule"] = "fixed"  # any other word means that in rsl_rl
     if "optimizer" in translated:
         translated["optimizer"] = str(translated["optimizer"]).lower()
     return translated
+
+
+def _symmetry(symmetry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of the symmetry, its function as a path."""
+    given = _given(symmetry)
+    augment = given.get("data_augmentation_func")
+    if callable(augment):
+        path = f"{augment.__module__}:{getattr(augment, '__qualname__', '')}"
+        given["data_augmentation_func"] = path
+    return given
 
 
 def _models(runner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,6 +13,7 @@ _LEARNING = {
     "surrogate_loss": "the surrogate loss",
     "value_loss": "the value loss",
     "entropy": "the entropy",
+    "symmetry_loss": "the symmetry loss",
     "kl": "the KL",
     "loss": "the loss",
     "grad_norm_actor": "the gradient of the actor",

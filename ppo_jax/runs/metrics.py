@@ -19,6 +19,7 @@ TAGS = {
     "surrogate_loss": "Loss/surrogate",
     "entropy": "Loss/entropy",
     "learning_rate": "Loss/learning_rate",
+    "symmetry_loss": "Loss/symmetry",
     "loss": "Loss/total",
     "mean_std": "Policy/mean_std",
     "kl": "Policy/kl",

@@ -1,0 +1,316 @@
+"""Symmetry: samples mirrored to learn from, and a loss for what is not symmetric.
+
+A symmetry is a map of observations and actions under which the task stays the same, as
+left and right of a robot. K copies of every sample come of it, the first the original.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppo_jax.options import check_options, dotted_path, load, not_negative, option
+from ppo_jax.types import (
+    ActionSpace,
+    ActorCritic,
+    Array,
+    Batch,
+    Discrete,
+    Hyperparams,
+    LossFn,
+    Metrics,
+    Obs,
+    Params,
+    TrainState,
+    Transition,
+)
+
+# ({group: [B, ...]} or None, [B, A] or None) -> the same with K * B rows, in K blocks,
+# the first of which holds the rows as they were. Each row is mapped by itself.
+AugmentFn = Callable[[Obs | None, Array | None], tuple[Obs | None, Array | None]]
+
+OF_ORIGINALS = ("entropy", "kl")  # metrics that copies have no part in
+NUM_CHECKED = 3  # rows that an augmentation is tried on
+
+
+@dataclass(frozen=True)
+class SymmetryConfig:
+    """How the symmetry of a task is used. With neither use, its loss is reported."""
+
+    data_augmentation_func: str = option(
+        "", "function in JAX, (obs, action) to both in K copies", dotted_path
+    )
+    use_data_augmentation: bool = option(False, "learn from mirrored samples as well")
+    use_mirror_loss: bool = option(False, "add the mirror loss to the loss")
+    mirror_loss_coeff: float = option(0.0, "weight of the mirror loss", not_negative)
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        check_options(self)
+
+
+class Symmetry(NamedTuple):
+    """A task's symmetry and how it is used: an argument of `make_ppo`."""
+
+    augment: AugmentFn
+    use_data_augmentation: bool = False
+    use_mirror_loss: bool = False
+    mirror_loss_coeff: float = 0.0
+
+
+def symmetry_of(config: SymmetryConfig) -> Symmetry:
+    """Returns what a configuration asks for, its function loaded.
+
+    Raises:
+      ValueError: there is no such function, or it is one of rsl_rl's, in torch.
+    """
+    field = "symmetry_cfg.data_augmentation_func"
+    path = config.data_augmentation_func
+    augment = load(path, field)
+    if not callable(augment) or "env" in inspect.signature(augment).parameters:
+        raise ValueError(
+            f"{field} = {path!r} is no function of (obs, action) in JAX, but "
+            "rsl_rl's of (env, obs, actions) or no function: give one in JAX"
+        )
+    return Symmetry(
+        augment,
+        config.use_data_augmentation,
+        config.use_mirror_loss,
+        config.mirror_loss_coeff,
+    )
+
+
+class Copies(NamedTuple):
+    """The mirrored samples of a batch, K - 1 of each."""
+
+    obs: Any  # [..., K - 1, ...] as `ActorCritic.prepare` gives them
+    action: Array | tuple[()]  # [..., K - 1, A]; () where they are not learned from
+
+
+def mirrored_copies(
+    symmetry: Symmetry, network: ActorCritic, state: TrainState, steps: Transition
+) -> Copies:
+    """Returns the copies of a rollout's samples, [T, N, K - 1, ...].
+
+    Once for the whole rollout: the statistics stand still during an update, and the
+    map is of each row by itself.
+
+    Raises:
+      ValueError: the function returns other groups or shapes than it must.
+    """
+    lead = steps.log_prob.shape
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (steps.obs, steps.action))
+    obs, action = symmetry.augment(*flat)
+    num_copies = require_blocks(flat, (obs, action))
+
+    def copies(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(num_copies, *lead, *x.shape[1:])[1:], 0, 2)
+
+    inputs = network.prepare(state.obs_stats, jax.tree.map(copies, obs))
+    learned = symmetry.use_data_augmentation
+    return Copies(inputs, copies(jnp.asarray(action)) if learned else ())
+
+
+def symmetric_loss(
+    symmetry: Symmetry,
+    loss_fn: LossFn,
+    params: Params,
+    network: ActorCritic,
+    batch: Batch,
+    hparams: Hyperparams,
+) -> tuple[Array, Metrics]:
+    """Returns the loss over a minibatch with its copies, and the mirror loss.
+
+    With `use_data_augmentation` it is the mean over the K blocks; a copy has the
+    log-probability, value, advantage and target of its original. Entropy and KL are
+    those of the originals. With `use_mirror_loss`, mirror_loss_coeff times the mirror
+    loss is added; "symmetry_loss" in the metrics is without the coefficient.
+
+    Args:
+      symmetry: of the task.
+      loss_fn: of a minibatch; its entropy bonus reads `hparams.entropy_coef`.
+      params: of the network.
+      network: policy and value function.
+      batch: [B, ...] originals, their copies in `batch.copies`.
+      hparams: dynamic scalars.
+    """
+    copies = batch.copies
+    originals = batch._replace(copies=())
+    if symmetry.use_data_augmentation:
+        loss, metrics = _mean_over_blocks(
+            loss_fn, params, network, originals, copies, hparams
+        )
+    else:
+        loss, metrics = loss_fn(params, network, originals, hparams)
+    action = network.policy(params, batch.obs).mode()
+    if jnp.issubdtype(action.dtype, jnp.integer):
+        if symmetry.use_mirror_loss:
+            raise ValueError(
+                "use_mirror_loss = True, but the actions are discrete and have no "
+                "distance: give use_data_augmentation = true instead"
+            )
+        return loss, metrics
+    in_blocks = jax.vmap(
+        lambda x: network.policy(params, x).mode(), in_axes=1, out_axes=0
+    )
+    symmetry_loss = mirror_loss(symmetry.augment, action, in_blocks(copies.obs))
+    if symmetry.use_mirror_loss:
+        loss = loss + symmetry.mirror_loss_coeff * symmetry_loss
+    return loss, metrics | {"symmetry_loss": symmetry_loss}
+
+
+def mirror_loss(augment: AugmentFn, action: Array, copied_action: Array) -> Array:
+    """Returns how far the policy is from symmetric, [].
+
+        mean( (mu(mirror(o)) - stop_gradient(mirror(mu(o))))^2 )
+
+    over samples, copies and action dimensions; mu is the deterministic action.
+
+    Args:
+      augment: the symmetry.
+      action: [B, A] mu of the original observations.
+      copied_action: [K - 1, B, A] mu of the mirrored ones.
+
+    Source: Mittal et al. 2024, arXiv:2403.04359, after Yu et al. 2018,
+    arXiv:1801.08093. Differs: the target has no gradient, as in rsl_rl.
+    """
+    _, mirrored = augment(None, action)
+    assert mirrored is not None
+    target = mirrored.reshape(-1, *action.shape)[1:]
+    return jnp.square(copied_action - jax.lax.stop_gradient(target)).mean()
+
+
+def _mean_over_blocks(
+    loss_fn: LossFn,
+    params: Params,
+    network: ActorCritic,
+    batch: Batch,
+    copies: Copies,
+    hparams: Hyperparams,
+) -> tuple[Array, Metrics]:
+    """Returns the mean of the loss over the K blocks.
+
+    The entropy bonus is that of the originals: theirs is K times the coefficient, that
+    of the others 0.
+    """
+
+    def blocks(x: Array, copied: Array) -> Array:
+        return jnp.concatenate([x[None], jnp.moveaxis(copied, 1, 0)])
+
+    obs = jax.tree.map(blocks, batch.obs, copies.obs)
+    action = blocks(batch.action, jnp.asarray(copies.action))
+    is_original = jnp.arange(len(action)) == 0
+    bonus = jnp.where(is_original, len(action) * hparams.entropy_coef, 0.0)
+
+    def loss_of(obs: Any, action: Array, bonus: Array) -> tuple[Array, Metrics]:
+        block = batch._replace(obs=obs, action=action)
+        return loss_fn(params, network, block, hparams._replace(entropy_coef=bonus))
+
+    loss, metrics = jax.vmap(loss_of)(obs, action, bonus)
+    return loss.mean(), {
+        name: x[0] if name in OF_ORIGINALS else x.mean(axis=0)
+        for name, x in metrics.items()
+    }
+
+
+def check_augmentation(
+    augment: AugmentFn, obs: Obs, action_space: ActionSpace, seed: int = 0
+) -> int:
+    """Tries a symmetry on a few rows before a run starts, and returns its K.
+
+    Args:
+      augment: the symmetry.
+      obs: {group: [N, ...]} of the environment, arrays or shapes and types.
+      action_space: of the environment.
+      seed: of the numbers that it is tried on.
+
+    Raises:
+      ValueError: it changes groups or shapes, its first block is not the rows as they
+        were, or a row depends on another.
+    """
+    rng = np.random.default_rng(seed)
+    is_discrete = isinstance(action_space, Discrete)
+
+    def rows(shape: tuple[int, ...], dtype: Any) -> Array:
+        drawn = rng.normal(size=shape) if np.issubdtype(dtype, np.floating) else None
+        drawn = rng.integers(0, 2, shape) if drawn is None else drawn
+        return jnp.asarray(drawn.astype(dtype))
+
+    some = {
+        group: rows((NUM_CHECKED, *x.shape[1:]), x.dtype) for group, x in obs.items()
+    }
+    shape = (NUM_CHECKED,) if is_discrete else (NUM_CHECKED, action_space.dim)
+    given = (some, rows(shape, np.int32 if is_discrete else np.float32))
+    result = augment(*given)
+    num_copies = require_blocks(given, result)
+    blocks = partial(_blocks, num_copies)
+    _require(
+        jax.tree.map(lambda x, y: _equal(blocks(y)[0], x), given, result),
+        "its first block differs from the rows that it was given: return the "
+        "originals first, then each mirrored copy",
+    )
+    order = np.arange(NUM_CHECKED)[::-1]
+    turned = augment(*jax.tree.map(lambda x: x[order], given))
+    _require(
+        jax.tree.map(lambda x, y: _equal(blocks(x)[:, order], blocks(y)), result, turned),
+        "a row depends on the other rows: map each row by itself",
+    )
+    alone = (augment(given[0], None)[0], augment(None, given[1])[1])
+    _require(
+        jax.tree.map(_equal, result, alone),
+        "it gives something else when observations or actions are None: map one "
+        "without the other",
+    )
+    return num_copies
+
+
+def require_blocks(given: tuple[Obs, Array], result: Any) -> int:
+    """Returns K, of how many blocks an augmentation's result is.
+
+    Raises:
+      ValueError: it is not of the same groups and shapes, K times as many rows.
+    """
+    try:
+        pairs = jax.tree.leaves(
+            jax.tree.map(lambda x, y: (x.shape, jnp.shape(y)), given, tuple(result)),
+            is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], tuple),
+        )
+    except (TypeError, ValueError):
+        raise _wrong(
+            f"it must return (obs, action) with the groups "
+            f"{', '.join(sorted(given[0]))}: it returned another structure"
+        ) from None
+    counts = set()
+    for before, after in pairs:
+        if len(after) != len(before) or after[1:] != before[1:]:
+            raise _wrong(f"rows of the shape {before[1:]} came back as {after[1:]}")
+        counts.add(after[0] / before[0])
+    num_copies = int(min(counts))
+    if counts != {num_copies} or num_copies < 2:
+        raise _wrong(
+            f"it must return K times as many rows, the same K of at least 2 for "
+            f"everything: {pairs[0][0][0]} became {sorted({p[1][0] for p in pairs})}"
+        )
+    return num_copies
+
+
+def _blocks(num_copies: int, x: Array) -> Array:
+    return x.reshape(num_copies, -1, *x.shape[1:])
+
+
+def _equal(x: Array, y: Array) -> bool:
+    return bool((jnp.asarray(x) == jnp.asarray(y)).all())
+
+
+def _require(is_right: Any, otherwise: str) -> None:
+    if not all(jax.tree.leaves(is_right)):
+        raise _wrong(otherwise)
+
+
+def _wrong(why: str) -> ValueError:
+    return ValueError(f"the symmetry's data_augmentation_func is not one: {why}")
