@@ -194,3 +194,11 @@ def _draw_pole(axes: Any, x: float, angle: float) -> None:
             zorder=5,
         )
     axes.plot(*pivot, "o", color=drawing.INK, markersize=6, zorder=6)
+
+
+def mirrored(obs: Obs | None, action: Array | None) -> tuple[Obs | None, Array | None]:
+    """The symmetry of the task: seen from the other side, everything is negated.
+
+    For `symmetry_cfg.data_augmentation_func`: K = 2 blocks, the originals first.
+    """
+    return jax.tree.map(lambda x: jnp.concatenate([x, -x]), (obs, action))

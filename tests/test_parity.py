@@ -45,7 +45,7 @@ SUPPORTED = {
     "ppo_symmetry_aug",
     "ppo_symmetry_mirror_only",
 }
-NEGATION = "mirrors:negated"  # the symmetry that rsl_rl was recorded with
+NEGATION = "envs.cartpole:mirrored"  # the symmetry that rsl_rl was recorded with
 
 
 def under(arrays, prefix):

@@ -1,6 +1,7 @@
 """A configuration by its fields: found by name, set strictly, kept as YAML."""
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import os
@@ -98,25 +99,29 @@ def find_path(name: str) -> str:
     """
     wanted = name.removeprefix("agent.")
     paths = [path for path, _ in fields_of(Config())]
-    if wanted in paths:
+    groups = [path for path, _ in possible_fields() if path not in paths]
+    if wanted in (*paths, *groups):
         return wanted
-    matches = [path for path in paths if path.endswith(f".{wanted}")]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise ValueError(f"{name!r} is ambiguous: say {' or '.join(sorted(matches))}")
+    for some in paths, groups:  # a group that is not there takes nobody's short name
+        matches = [path for path in some if path.endswith(f".{wanted}")]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = " or ".join(sorted(matches))
+            raise ValueError(f"{name!r} is ambiguous: say {names}")
+    paths += groups
     known = {*paths, *(path.split(".")[-1] for path in paths)}
     raise ValueError(f"there is no option {name!r}: {nearest(wanted, known)}")
 
 
 def short_name(path: str) -> str:
-    """Returns the shortest ending of a field's path that no other field has."""
-    paths = [path for path, _ in fields_of(Config())]
+    """Returns the shortest ending of a field's path by which it is found."""
     parts = path.split(".")
     for count in range(1, len(parts)):
         ending = ".".join(parts[-count:])
-        if ending not in paths and sum(p.endswith(f".{ending}") for p in paths) == 1:
-            return ending
+        with contextlib.suppress(ValueError):
+            if find_path(ending) == path:
+                return ending
     return path
 
 
@@ -137,6 +142,19 @@ def fields_of(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.
         if dataclasses.is_dataclass(value):
             yield from fields_of(value, f"{prefix}{field.name}.")
         elif not _dataclass_in(hints[field.name]):
+            yield prefix + field.name, field
+
+
+def possible_fields(
+    group: type = Config, prefix: str = ""
+) -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yields what `fields_of` does if every group were there."""
+    hints = typing.get_type_hints(group)
+    for field in dataclasses.fields(group):
+        nested = _dataclass_in(hints[field.name])
+        if nested:
+            yield from possible_fields(nested, f"{prefix}{field.name}.")
+        else:
             yield prefix + field.name, field
 
 

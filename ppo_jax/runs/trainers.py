@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.learning.ppo import PPO, jitted, make_ppo
+from ppo_jax.learning.symmetry import Symmetry, check_augmentation, symmetry_of
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import init_run, iterate
@@ -32,11 +33,16 @@ class Trainer(NamedTuple):
 
 
 def make_trainer(config: Config, env: Env) -> Trainer:
-    """Returns the algorithm for a configuration and its environments."""
+    """Returns the algorithm for a configuration and its environments.
+
+    Raises:
+      ValueError: the configured symmetry is none, or is not one of these environments.
+    """
     network, ppo_config, hparams = parts_of(config, env.action_space)
-    ppo = make_ppo(network, ppo_config)
-    hparams = jax.tree.map(jnp.float32, hparams)
     traced = env.traceable() if isinstance(env, Simulator) else env
+    symmetry = _symmetry(config, traced)
+    ppo = make_ppo(network, ppo_config, symmetry=symmetry)
+    hparams = jax.tree.map(jnp.float32, hparams)
     init = partial(
         init_run,
         ppo,
@@ -48,6 +54,16 @@ def make_trainer(config: Config, env: Env) -> Trainer:
     return Trainer(
         config, env, ppo, hparams, jax.jit(init), jax.jit(step, donate_argnums=0)
     )
+
+
+def _symmetry(config: Config, env: Env) -> Symmetry | None:
+    """Returns the configured symmetry, tried on observations of the environments."""
+    if config.algorithm.symmetry_cfg is None:
+        return None
+    symmetry = symmetry_of(config.algorithm.symmetry_cfg)
+    _, obs = jax.eval_shape(env.reset, jax.random.key(config.seed))
+    check_augmentation(symmetry.augment, obs, env.action_space)
+    return symmetry
 
 
 def start(trainer: Trainer, key: Key | None = None) -> RunState:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ppo_jax.runs import config_fields
-from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import short_name
 
 
@@ -94,7 +93,7 @@ def _parse_range(path: str, scale: str, inside: str) -> Range:
             f"{name} = {text}: there is no {scale!r}, give log(LOW,HIGH) or "
             "uniform(LOW,HIGH)"
         )
-    kind = dict(config_fields.fields_of(Config()))[path].type
+    kind = dict(config_fields.possible_fields())[path].type
     if kind not in (float, float | None):
         raise ValueError(
             f"{name} = {text}: ranges are for real numbers, give {name} as a list "

@@ -4,6 +4,7 @@ from dataclasses import MISSING
 
 import pytest
 
+from ppo_jax.learning.symmetry import SymmetryConfig
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import UnsupportedFeature, config_from_rsl_rl
 from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams
@@ -238,6 +239,22 @@ def test_the_noise_of_version_4_is_a_distribution(model, distribution):
     assert config.critic.distribution_cfg is None
 
 
+IN_TORCH = "isaaclab_tasks.core.cartpole.mdp.symmetry:compute_symmetric_states"
+
+
+def mirrored(obs, action):
+    """Somebody's symmetry."""
+
+
+@pytest.mark.parametrize("augment", [mirrored, f"{__name__}:mirrored"])
+def test_a_symmetry_is_named_by_its_function_or_its_path(augment):
+    given = {"data_augmentation_func": augment, "mirror_loss_coeff": 0.5}
+    config = config_from_rsl_rl(runner({"symmetry_cfg": given}))
+    assert config.algorithm.symmetry_cfg == SymmetryConfig(
+        data_augmentation_func=f"{__name__}:mirrored", mirror_loss_coeff=0.5
+    )
+
+
 class Mine:
     """Somebody's own model."""
 
@@ -270,7 +287,10 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
             "ActorCriticRecurrent",
         ),
         (runner({"rnd_cfg": {"weight": 1.0}}), "rnd_cfg"),
-        (runner({"symmetry_cfg": {"use_mirror_loss": True}}), "symmetry_cfg"),
+        (
+            runner({"symmetry_cfg": {"data_augmentation_func": IN_TORCH}}),
+            "symmetry_cfg",
+        ),
         (runner({"share_cnn_encoders": True}), "share_cnn_encoders"),
         (runner({"class_name": "Distillation"}), "Distillation"),
         (runner(actor={"class_name": "RNNModel", "rnn_type": "gru"}), "RNNModel"),

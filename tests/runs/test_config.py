@@ -83,6 +83,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         ("agent.num_envs", "num_envs"),
         ("init_std", "actor.distribution_cfg.init_std"),
         ("distribution_cfg.class_name", "actor.distribution_cfg.class_name"),
+        ("use_mirror_loss", "algorithm.symmetry_cfg.use_mirror_loss"),
     ],
 )
 def test_a_field_is_found_by_any_unique_ending(name, path):
@@ -217,3 +218,18 @@ def test_the_parts_of_a_configuration_are_what_it_says():
     assert params["actor"]["head"]["mean"]["kernel"].shape == (8, 2)
     assert ppo_config is config.algorithm
     assert hparams == Hyperparams(gamma=0.5)
+
+
+def test_a_group_that_is_not_there_is_made_by_its_fields():
+    """Set by name, kept in a file, and shown by names that are found again."""
+    config = override(
+        Config(),
+        {"data_augmentation_func": "envs.cartpole:mirrored", "use_mirror_loss": "true"},
+    )
+    symmetry = config.algorithm.symmetry_cfg
+    assert symmetry and symmetry.use_mirror_loss and not symmetry.use_data_augmentation
+    assert override(Config(), flatten(config)) == config
+    for path in flatten(config):
+        assert find_path(short_name(path)) == path
+    with pytest.raises(ValueError, match=r"symmetry_cfg.data_augmentation_func = ''"):
+        override(Config(), {"use_mirror_loss": "true"})
