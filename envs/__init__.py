@@ -63,7 +63,8 @@ def make(task: str, num_envs: int, clip_actions: float | None = None) -> Env:
     """Returns `num_envs` environments of a task.
 
     Args:
-      task: a name of `TASKS`, or "gymnax:NAME", "brax:NAME", "playground:NAME".
+      task: a name of `TASKS`, or "gymnax:NAME", "brax:NAME", "playground:NAME";
+        Brax takes a backend as well, "brax:ant:mjx".
       num_envs: N, how many.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -10,10 +11,33 @@ import jax.numpy as jnp
 from ppo_jax.types import Array
 
 
-def unknown_name(package: str, name: str, known: Iterable[str]) -> ValueError:
-    """Returns the error that names the nearest of the known names."""
-    nearest = get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return ValueError(f"{package} has no environment {name!r}; try {nearest[0]!r}.")
+def import_package(module: str, package: str, install: str) -> Any:
+    """Returns a module that an adapter needs.
+
+    Raises:
+      ImportError: it cannot be imported; says what to run.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{package} cannot be imported ({error}): run `uv sync --extra adapters` "
+            f"or `pip install {install}`."
+        ) from error
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises ValueError, with the nearest of the known names, unless it is one.
+
+    Args:
+      what: what there is none of, for instance "gymnax has no environment".
+      name: asked for.
+      known: all names.
+    """
+    known = list(known)
+    if name not in known:
+        nearest = get_close_matches(name, known, n=1, cutoff=0.0)
+        raise ValueError(f"{what} {name!r}; try {nearest[0]!r}.")
 
 
 def cast_like(tree: Any, reference: Any) -> Any:

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.adapting import cast_like, unknown_name
+from envs.adapting import cast_like, import_package, require_known
 from ppo_jax.types import ActionSpace, Array, Continuous, Key, Obs
 
 GROUPS = {"state": "policy", "privileged_state": "critic"}
+BACKENDS = ("spring", "positional", "generalized", "mjx")  # of Brax
+IMPLS = ("jax", "warp")  # of MJX
 SPHERE, CAPSULE, CYLINDER = 2, 3, 5  # mujoco.mjtGeom; planes and height fields: less
 
 
@@ -90,25 +92,21 @@ def make_brax(
     """Returns a registered Brax environment as a task.
 
     Args:
-      name: as Brax registers it, for instance "ant".
-      backend: "spring" is the quickest to compile and run; "positional",
-        "generalized" and "mjx" are more exact, and "swimmer" knows "generalized"
-        only.
+      name: as Brax registers it, for instance "ant", or with its backend, "ant:mjx".
+      backend: where the name has none. "spring" is the quickest to compile and run;
+        "positional", "generalized" and "mjx" are more exact, and "swimmer" knows
+        "generalized" only.
       episode_length: steps after which an episode is truncated.
 
     Raises:
       ImportError: Brax cannot be imported.
-      ValueError: Brax has no environment of this name.
+      ValueError: Brax has no environment, or no backend, of this name.
     """
-    try:
-        from brax import envs
-    except ImportError as error:
-        raise ImportError(
-            f"Brax cannot be imported ({error}): run `uv sync --extra adapters` "
-            "or `pip install brax 'mujoco<4' 'mujoco-mjx<4'`."
-        ) from error
-    if name not in envs._envs:  # Brax has no public list
-        raise unknown_name("Brax", name, envs._envs)
+    envs = import_package("brax.envs", "Brax", "brax 'mujoco<4' 'mujoco-mjx<4'")
+    name, _, own_backend = name.partition(":")
+    backend = own_backend or backend
+    require_known("Brax has no environment", name, envs._envs)  # it has no public list
+    require_known("Brax has no backend", backend, BACKENDS)
     return BraxTask(envs.get_environment(name, backend=backend), episode_length)
 
 
@@ -118,23 +116,24 @@ def make_playground(name: str, *, impl: str = "jax") -> BraxTask:
     Its episode length is that of its default configuration.
 
     Args:
-      name: as Playground registers it, for instance "CartpoleBalance".
-      impl: the physics; "jax" runs everywhere, "warp" needs an NVIDIA GPU and cannot
-        be mapped over seeds.
+      name: as Playground registers it, for instance "CartpoleBalance", or with an
+        implementation, "CartpoleBalance:warp".
+      impl: of the physics, where the name has none; "jax" runs everywhere, "warp"
+        needs an NVIDIA GPU and cannot be mapped over seeds.
 
     Raises:
       ImportError: Playground cannot be imported.
-      ValueError: Playground has no environment of this name.
+      ValueError: Playground has no environment, or no implementation, of this name.
     """
-    try:
-        from mujoco_playground import registry
-    except ImportError as error:
-        raise ImportError(
-            f"MuJoCo Playground cannot be imported ({error}): "
-            "run `pip install playground 'mujoco<4' 'mujoco-mjx<4'`."
-        ) from error
-    if name not in registry.ALL_ENVS:
-        raise unknown_name("Playground", name, registry.ALL_ENVS)
+    registry = import_package(
+        "mujoco_playground.registry",
+        "MuJoCo Playground",
+        "playground 'mujoco<4' 'mujoco-mjx<4'",
+    )
+    name, _, own_impl = name.partition(":")
+    impl = own_impl or impl
+    require_known("Playground has no environment", name, registry.ALL_ENVS)
+    require_known("Playground has no implementation", impl, IMPLS)
     config = registry.get_default_config(name)
     env = registry.load(name, config=config, config_overrides={"impl": impl})
     return BraxTask(env, config.episode_length)

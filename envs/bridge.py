@@ -8,8 +8,8 @@
 * "host": a Python loop (`host_scan`). The simulator's tensors are seen through DLPack
   and copied by one jitted call per step, before the simulator can write them again.
 
-Both give the same numbers. Neither converts a type; what JAX would convert without
-saying so is refused.
+Both give the same numbers. Neither converts a type, but for rewards and flags where
+that is exact; what JAX would convert without saying so is refused.
 """
 
 from collections.abc import Iterator

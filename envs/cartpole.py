@@ -80,9 +80,11 @@ class Cartpole:
         force = jnp.clip(FORCE_PER_ACTION * action[0], -EFFORT_LIMIT, EFFORT_LIMIT)
         for _ in range(DECIMATION):
             state = physics_step(state, force)
-        terminated = jnp.abs(state.cart_position) > MAX_CART_POSITION
+        distance = jnp.abs(state.cart_position)
+        terminated = distance > MAX_CART_POSITION
         reward = self.step_dt * reward_rate(state, terminated)
-        log = {"Metrics/success_rate": (~terminated).astype(jnp.float32)}
+        success = distance <= MAX_CART_POSITION  # not ~terminated: NaN is no success
+        log = {"Metrics/success_rate": success.astype(jnp.float32)}
         return state, reward, terminated, log
 
     def observe(self, state: CartpoleState, key: Key) -> Obs:

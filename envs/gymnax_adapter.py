@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.adapting import cast_like, unknown_name
+from envs.adapting import cast_like, import_package, require_known
 from ppo_jax.types import ActionSpace, Array, Continuous, Discrete, Key, Obs
 
 NO_LIMIT = 2**30
@@ -101,15 +101,8 @@ def make_gymnax(name: str) -> GymnaxTask:
       ImportError: gymnax cannot be imported.
       ValueError: gymnax has no environment of this name.
     """
-    try:
-        import gymnax
-    except ImportError as error:
-        raise ImportError(
-            f"gymnax cannot be imported ({error}): run `uv sync --extra adapters` "
-            "or `pip install gymnax six`."
-        ) from error
-    if name not in gymnax.registered_envs:
-        raise unknown_name("gymnax", name, gymnax.registered_envs)
+    gymnax = import_package("gymnax", "gymnax", "gymnax six")
+    require_known("gymnax has no environment", name, gymnax.registered_envs)
     return GymnaxTask(*gymnax.make(name))
 
 

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.types import ActionSpace, Array, Env, EnvInfo, Key, Obs, TimeStep
+from ppo_jax.types import (
+    ActionSpace,
+    Array,
+    Continuous,
+    Env,
+    EnvInfo,
+    Key,
+    Obs,
+    TimeStep,
+)
 
 
 class Task(Protocol):
@@ -47,8 +56,8 @@ class Task(Protocol):
           common_step: [] int32, control steps since training began; for curricula.
 
         Returns:
-          The state, the reward [], terminated [] bool, and {tag: []}: what to report
-          of the episode if it ends here.
+          The state, the reward [], terminated [] bool (or a number, 0 or 1), and
+          {tag: []}: what to report of the episode if it ends here.
         """
         ...
 
@@ -80,7 +89,7 @@ class VectorEnv(Env):
 
     task: Task
     info: EnvInfo
-    clip_actions: float | None = None  # the task sees actions clipped to +- this
+    clip_actions: float | None = None  # the task sees continuous ones clipped to +- it
 
     def reset(self, key: Key) -> tuple[VectorState, Obs]:
         """Draws N episode starts."""
@@ -109,7 +118,8 @@ class VectorEnv(Env):
         keys = jax.random.split(env_state.key, 2 + self.num_envs)
         key, noise_key, reset_keys = keys[0], keys[1], keys[2:]
         step_key, obs_key, first_key = jax.random.split(noise_key, 3)
-        if self.clip_actions is not None:
+        is_continuous = isinstance(self.action_space, Continuous)
+        if self.clip_actions is not None and is_continuous:
             action = jnp.clip(action, -self.clip_actions, self.clip_actions)
         common_step = env_state.common_step + 1
         episode_length = env_state.episode_length + 1
@@ -117,6 +127,9 @@ class VectorEnv(Env):
         state, reward, terminated, log = jax.vmap(
             self.task.step, in_axes=(0, 0, 0, None)
         )(env_state.task_state, action, self._split(step_key), common_step)
+        reward = _as_scalar("the reward", reward, jnp.float32)
+        terminated = _as_scalar("terminated", terminated, jnp.bool_)
+        log = {tag: _as_scalar(f"log[{tag!r}]", x, None) for tag, x in log.items()}
         final_obs = jax.vmap(self.task.observe)(state, self._split(obs_key))
         truncated = episode_length >= self.max_episode_length
         done = terminated | truncated
@@ -147,7 +160,17 @@ class VectorEnv(Env):
 def vectorize(
     task: Task, num_envs: int, clip_actions: float | None = None
 ) -> VectorEnv:
-    """Returns `num_envs` auto-resetting copies of a task."""
+    """Returns `num_envs` auto-resetting copies of a task.
+
+    Args:
+      task: one environment.
+      num_envs: N, how many.
+      clip_actions: the task sees continuous actions clipped to +- this; None: as is.
+
+    Raises:
+      ValueError: by `step`, when it is traced: what the task returns has another shape
+        or type than `Task.step` says.
+    """
     info = EnvInfo(num_envs, task.action_space, task.max_episode_length, task.step_dt)
     return VectorEnv(task, info, clip_actions)
 
@@ -159,3 +182,23 @@ def _where(done: Array, new: Any, old: Any) -> Any:
         return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), new, old)
 
     return jax.tree.map(select, new, old)
+
+
+def _as_scalar(name: str, value: Any, dtype: Any) -> Array:
+    """Returns what a task gives [N] times in a type; None: in its own.
+
+    A number as a flag is true unless it is 0; whole and half-precision numbers are
+    exact in float32 (beyond 2^24, whole ones to 1 part in 2^24).
+
+    Raises:
+      ValueError: it is no scalar of the task, or a type in which digits would be lost.
+    """
+    value = jnp.asarray(value)
+    is_lossy = dtype == jnp.float32 and value.dtype.itemsize > 4
+    if value.ndim == 1 and not is_lossy and not jnp.iscomplexobj(value):
+        return value if dtype is None else value.astype(dtype)
+    wanted = "a scalar" if dtype is None else f"a scalar, {jnp.dtype(dtype)}"
+    raise ValueError(
+        f"{name} of the task is {value.dtype} {list(value.shape[1:])}, not {wanted}: "
+        "cast or reduce it in the task's step"
+    )

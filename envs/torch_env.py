@@ -8,6 +8,11 @@ import jax
 from envs.dlpack import DTYPES, Tensor, spec_of
 from ppo_jax.types import Described, TimeStep
 
+# by result: of which types the value is the same in the type that it has to be
+SMALL = {f"torch.{name}" for name in ("float16", "bfloat16", "uint8", "int8", "int16")}
+FLAGS = {*SMALL, "torch.int32", "torch.int64", "torch.float32", "torch.float64"}
+EXACT = {"reward": {*SMALL, "torch.bool"}, "terminated": FLAGS, "truncated": FLAGS}
+
 
 class TorchEnv(Described, Protocol):
     """N auto-resetting environments in torch.
@@ -24,7 +29,11 @@ class TorchEnv(Described, Protocol):
         ...
 
     def step(self, action: Tensor) -> TimeStep:
-        """Steps every environment; returns a `TimeStep` of tensors without log."""
+        """Steps every environment; returns a `TimeStep` of tensors without log.
+
+        The reward is float32, or what is exact in it; a flag that is a number is set
+        unless it is 0.
+        """
         ...
 
     def set_episode_length(self, length: Tensor) -> None:
@@ -70,7 +79,9 @@ def result_of(specs: Any, prefix: str = "") -> Result:
 
 
 def checked(result: Result, tree: Any) -> list[Any]:
-    """Returns the tensors of a tree in the order of the specs.
+    """Returns the tensors of a tree in the order of the specs, and of their types.
+
+    Only a reward and the flags are cast, and only where nothing is lost.
 
     Raises:
       ValueError: a tensor or group is missing, is one too many, or has another shape.
@@ -84,7 +95,9 @@ def checked(result: Result, tree: Any) -> list[Any]:
             f"{', '.join(result.names)}"
         )
     rows = zip(result.names, tensors, result.shapes, result.dtypes, strict=True)
-    for name, tensor, shape, dtype in rows:
+    for index, (name, tensor, shape, dtype) in enumerate(rows):
+        if str(getattr(tensor, "dtype", None)) in EXACT.get(name, ()):
+            tensors[index] = tensor = tensor.to(dtype)
         if getattr(tensor, "dtype", None) != dtype:
             found = spec_of(name, tensor).dtype
             expected = DTYPES[str(dtype)]

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from ppo_jax.policies.groups import concatenate, resolve_obs_groups
+from ppo_jax.policies.groups import concatenate, require_vectors, resolve_obs_groups
 from ppo_jax.policies.heads import HEADS, CategoricalHead
 from ppo_jax.policies.mlp import MLP, Linear
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
@@ -72,7 +72,8 @@ def actor_critic(
       concatenated and, where the model asks for it, normalised.
 
     Raises:
-      ValueError: a distribution is configured for discrete actions.
+      ValueError: a distribution is configured for discrete actions; or, by `init`, a
+        group that is read is no vector.
     """
     no_choice = (None, DistributionConfig())
     if isinstance(action_space, Discrete) and actor.distribution_cfg not in no_choice:
@@ -81,12 +82,19 @@ def actor_critic(
             "drawn from a categorical distribution: leave it away"
         )
     models = {"actor": actor, "critic": critic}
-    return from_modules(
+    network = from_modules(
         Actor(actor, action_space),
         Critic(critic),
         obs_groups,
         [name for name, model in models.items() if model.obs_normalization],
     )
+
+    def init(key: Key, obs: Obs) -> tuple[Params, Any]:
+        for groups in resolve_obs_groups(obs_groups or {}, obs).values():
+            require_vectors(obs, groups)
+        return network.init(key, obs)
+
+    return network._replace(init=init)
 
 
 def from_modules(

@@ -46,3 +46,18 @@ def concatenate(obs: Obs, groups: Sequence[str]) -> Array:
     if len(groups) == 1:
         return obs[groups[0]]
     return jnp.concatenate([obs[group] for group in groups], axis=-1)
+
+
+def require_vectors(obs: Obs, groups: Sequence[str]) -> None:
+    """Raises ValueError, with its name, where a group [N, ...] is no vector of numbers.
+
+    Layers act on the last axis: an image would become a picture of values.
+    """
+    for name in groups:
+        shape, dtype = list(obs[name].shape[1:]), obs[name].dtype
+        if len(shape) != 1 or jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"the observation group {name!r} is {dtype} {shape} in each "
+                "environment, but a multilayer perceptron reads vectors [D]: flatten "
+                "it where it is observed, or name other groups in obs_groups"
+            )

@@ -386,7 +386,7 @@ def spoiled(**fields):
             TypeError,
             r"obs\['policy'\] is float16, but float32 was expected",
         ),
-        (spoiled(truncated=lambda x: x.int()), TypeError, "truncated is int32, but"),
+        (spoiled(reward=lambda x: x.int()), TypeError, "reward is int32, but float32"),
         (
             spoiled(reward=lambda x: x[:, None]),
             ValueError,
@@ -406,6 +406,27 @@ def test_wrong_tensors_are_refused_by_name(driver, spoil, error, sentence):
     env_state, _ = env.reset(jax.random.key(0))
     with pytest.raises(error, match=sentence), env.errors():
         jax.block_until_ready(env.step(env_state, jnp.zeros((N, A))))
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("flag", [torch.uint8, torch.int64, torch.float32])
+@pytest.mark.parametrize("reward", [torch.float16, torch.bfloat16, torch.int16])
+def test_rewards_and_flags_are_cast_where_that_is_exact(driver, flag, reward):
+    seen = []
+
+    def spoil(timestep):
+        seen.append((100 * timestep.reward).to(reward))
+        return timestep._replace(
+            reward=seen[-1].clone(),
+            terminated=timestep.terminated.to(flag),
+            truncated=timestep.truncated.to(flag),
+        )
+
+    _, _, cast = walk(bridge(ToyEnv(spoil=spoil), driver), SCAN[driver])
+    _, _, plain = walk(bridge(ToyEnv(), driver), SCAN[driver])
+    assert plain.truncated.any() and cast.reward.dtype == jnp.float32
+    np.testing.assert_array_equal(cast.reward, torch.stack(seen).float().numpy())
+    assert_equal_trees(cast._replace(reward=()), plain._replace(reward=()))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.complex64])

@@ -237,6 +237,21 @@ def test_same_key_gives_the_same_run(record):
     )
 
 
+def test_what_is_not_a_number_is_no_success(record):
+    """And it shows: in the reward, or in what is observed."""
+
+    def broken(tree):
+        is_real = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
+        return jax.tree.map(lambda x: x * jnp.nan if is_real(x) else x, tree)
+
+    state, action = broken((record.states[0], record.actions[0]))
+    _, timestep = record.step(state, action)
+    for tag, value in timestep.log.items():
+        assert not tag.endswith("success_rate") or not np.asarray(value).any()
+    shown = [timestep.reward, *jax.tree.leaves(timestep.final_obs)]
+    assert not all(np.isfinite(x).all() for x in shown)
+
+
 def test_another_key_gives_another_start(record):
     _, obs = record.reset(jax.random.key(1))
     assert (obs["policy"] != record.obs[0]["policy"]).any(-1).all()
