@@ -126,10 +126,10 @@ def make_playground(name: str, *, impl: str = "jax") -> BraxTask:
       ValueError: Playground has no environment, or no implementation, of this name.
     """
     registry = import_package(
-        "mujoco_playground.registry",
+        "mujoco_playground",
         "MuJoCo Playground",
         "playground 'mujoco<4' 'mujoco-mjx<4'",
-    )
+    ).registry
     name, _, own_impl = name.partition(":")
     impl = own_impl or impl
     require_known("Playground has no environment", name, registry.ALL_ENVS)

@@ -12,7 +12,7 @@ Both give the same numbers. Neither converts a type, but for rewards and flags w
 that is exact; what JAX would convert without saying so is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 
 from envs.dlpack import Tensor, require_same_device, spec_of
 from envs.drivers import Link, Operation, call_in_jit, call_on_host
+from envs.programs import Program, WrongCalls
 from envs.torch_env import TorchEnv, result_of
 from ppo_jax.types import Array, EnvInfo, Key, Obs, Simulator, TimeStep
 
@@ -75,16 +76,34 @@ class BridgedEnv(Simulator):
         length = jax.random.randint(key, shape, 0, self.max_episode_length, jnp.int32)
         return self._call(_set_episode_length, env_state, length)[0]
 
+    def jit(self, function: Callable[..., Any], **options: Any) -> Program:
+        """Returns what `jax.jit` does, of a function that steps the simulator.
+
+            step = env.jit(partial(iterate, ppo, env, 24), donate_argnums=0)
+
+        It is compiled so that no step is doubled, and checked before it runs; see
+        `envs.programs`. On CUDA a plain `jax.jit` is not enough.
+        """
+        return Program(function, **options)
+
     @contextmanager
-    def errors(self) -> Iterator[None]:
+    def errors(self, num_calls: int | None = None) -> Iterator[None]:
         """Re-raises what the simulator raised in a jitted program, traceback and all.
 
         XLA passes on only the text of an exception. Put this around the jitted call
         and whatever waits for its result:
 
-            with env.errors():
+            with env.errors(num_calls=24):
                 run, metrics = jax.device_get(step(run, hparams))
+
+        Args:
+          num_calls: of `step`, `reset` and `randomize_episode_length` in there; None:
+            any.
+
+        Raises:
+          WrongCalls: the simulator was called otherwise.
         """
+        before = self.link.calls
         try:
             yield
         except jax.errors.JaxRuntimeError:
@@ -92,6 +111,14 @@ class BridgedEnv(Simulator):
             if error is None:
                 raise
             raise error from None
+        done = self.link.calls - before
+        if num_calls not in (None, done):
+            raise WrongCalls(
+                f"the simulator was called {done} times where {num_calls} calls were "
+                "asked for, so that what was learned from is not what was acted on: "
+                "jit with env.jit, or step it from the host (--bridge host, driver = "
+                f"'host'); driver = {self.driver!r}, jax {jax.__version__}"
+            )
 
     def drain_log(self) -> dict[str, float]:
         """Returns what the simulator logged since the last call, and forgets it.

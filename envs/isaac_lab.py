@@ -22,7 +22,7 @@ def make_isaac_env(
     device: str = "cpu",
     seed: int = 42,
     overrides: Sequence[str] = (),
-    driver: str | None = None,
+    driver: str = "in_jit",
     compute_final_obs: bool | None = None,
     clip_actions: float | None = None,
     agent_key: str | None = None,
@@ -37,7 +37,7 @@ def make_isaac_env(
       device: of the simulator, "cpu" or "cuda:0"; JAX has to be on the same.
       seed: of whatever is drawn while the scene is made; `reset` seeds again.
       overrides: Isaac Lab's own, for instance "physics=newton_mjwarp".
-      driver: "in_jit" or "host"; None: what `default_driver` says.
+      driver: "in_jit" or "host", see `envs.bridge`.
       compute_final_obs: see `open_isaac_env`.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
       agent_key: whose presets `overrides` may name as well; see `resolve_task`.
@@ -57,14 +57,6 @@ def make_isaac_env(
     return open_isaac_env(
         task, env_cfg, {"device": device}, driver, compute_final_obs, clip_actions
     )
-
-
-def default_driver(device: str) -> str:
-    """Returns "in_jit" on a CPU, and "host" on a GPU, where in_jit is not yet proved.
-
-    In both, the same numbers come out; see `envs.bridge`.
-    """
-    return "host" if device.startswith("cuda") else "in_jit"
 
 
 def resolve_task(
@@ -121,7 +113,7 @@ def open_isaac_env(
     task: str,
     env_cfg: Any,
     launcher_args: Any,
-    driver: str | None = None,
+    driver: str = "in_jit",
     compute_final_obs: bool | None = None,
     clip_actions: float | None = None,
 ) -> BridgedEnv:
@@ -132,7 +124,7 @@ def open_isaac_env(
       env_cfg: from `resolve_task`; number of environments and seed are set.
       launcher_args: of Isaac Lab's launcher; a dict, or a namespace from its parser.
         Its device becomes that of the simulation.
-      driver: "in_jit" or "host"; None: what `default_driver` says.
+      driver: "in_jit" or "host", see `envs.bridge`.
       compute_final_obs: have Isaac Lab observe once more before each auto-reset, so
         that the value after a time-out is that of the state in which it was cut.
         None: do so unless the task's observations are the simulator's own state.
@@ -155,7 +147,7 @@ def open_isaac_env(
         isaac = _launch(task, env_cfg, launcher_args, resources)
         resources.callback(isaac.close)
         torch_env = IsaacLabEnv(task, isaac, clip_actions, compute_final_obs is True)
-        env = bridge(torch_env, driver or default_driver(device))
+        env = bridge(torch_env, driver)
         torch_env.resources = resources.pop_all()
     return env
 

@@ -95,9 +95,13 @@ class SharedSimulator(Simulator):
 
         return self._together(randomize_all, env_state, key)
 
-    def errors(self) -> AbstractContextManager[None]:
-        """Re-raises what the simulator raised inside a jitted program."""
-        return self.simulator.errors()
+    def jit(self, function: Callable[..., Any], **options: Any) -> Any:
+        """Returns what `jax.jit` does, compiled as the simulator needs it."""
+        return self.simulator.jit(function, **options)
+
+    def errors(self, num_calls: int | None = None) -> AbstractContextManager[None]:
+        """Re-raises what the simulator raised, or that it was not called as often."""
+        return self.simulator.errors(num_calls)
 
     def drain_log(self) -> dict[str, float]:
         """Returns {tag: mean} over all members; a simulator does not know them."""

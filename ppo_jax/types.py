@@ -282,8 +282,18 @@ class Simulator(Env, Protocol):
         """Returns the same environments for tracing; what is traced need not run."""
         ...
 
-    def errors(self) -> AbstractContextManager[None]:
-        """Re-raises what the simulator raised inside a jitted program."""
+    def jit(self, function: Callable[..., Any], **options: Any) -> Any:
+        """Returns what `jax.jit` does, of a function that steps the simulator.
+
+        It is compiled so that no step is doubled, and checked to be so.
+        """
+        ...
+
+    def errors(self, num_calls: int | None = None) -> AbstractContextManager[None]:
+        """Re-raises what the simulator raised inside a jitted program.
+
+        Raises as well if the simulator was called otherwise than `num_calls` times.
+        """
         ...
 
     def drain_log(self) -> dict[str, float]:

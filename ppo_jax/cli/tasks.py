@@ -105,7 +105,7 @@ def make_env(
         device=simulator.device,
         seed=config.seed,
         overrides=[x for x in simulator.overrides if not x.startswith(AGENT_TOKENS)],
-        driver=None if simulator.bridge == "auto" else simulator.bridge,
+        driver="in_jit" if simulator.bridge == "auto" else simulator.bridge,
         compute_final_obs=None if bootstrap == "auto" else bootstrap == "final_obs",
         clip_actions=config.clip_actions,
         agent_key=simulator.agent or None,

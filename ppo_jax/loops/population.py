@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from ppo_jax.learning.ppo import PPO, jitted
+from ppo_jax.loops.programs import jit
 from ppo_jax.loops.rollout import Scan, host_scan
 from ppo_jax.loops.training import init_run, iterate
 from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState, Simulator
@@ -26,8 +27,8 @@ class Population(NamedTuple):
 
     mesh: Mesh
     num_iterations: int  # that one call of `advance` does
-    init: jax.stages.Wrapped  # (key [P], hparams [P]) -> RunState [P, ...]
-    advance: jax.stages.Wrapped  # (runs, hparams) -> Advanced; donates the runs
+    init: Any  # as `jax.jit` gives it: (key [P], hparams [P]) -> RunState [P, ...]
+    advance: Any  # likewise: (runs, hparams) -> Advanced; donates the runs
     on_host: tuple[Callable[..., Any], ...] = ()  # both, where they cannot be compiled
 
 
@@ -81,8 +82,8 @@ def make_population(
     return Population(
         mesh=mesh,
         num_iterations=num_iterations,
-        init=jax.jit(spread(start)),
-        advance=jax.jit(spread(advance), donate_argnums=0),
+        init=jit(env, spread(start)),
+        advance=jit(env, spread(advance), donate_argnums=0),
         on_host=on_host,
     )
 

@@ -69,7 +69,7 @@ class SimulatorConfig:
     bridge: str = option(
         "auto",
         "steps run in_jit, inside the jitted program, or from a loop on the host; "
-        "auto is in_jit on a CPU, host on a GPU",
+        "auto is in_jit; host is for debugging",
         one_of("auto", "in_jit", "host"),
     )
     agent: str = option(

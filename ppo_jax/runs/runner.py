@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from ppo_jax.learning.ppo import jitted
 from ppo_jax.loops.episodes import with_gaps
+from ppo_jax.loops.programs import simulator_errors
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import iterate
 from ppo_jax.runs import checkpoint, finite, metrics, signals
 from ppo_jax.runs.continuation import saved_part
-from ppo_jax.runs.trainers import Trainer, lower, simulator_errors, start
+from ppo_jax.runs.trainers import Trainer, lower, start
 from ppo_jax.types import Env, RunState, Simulator
 
 
@@ -132,7 +133,7 @@ def _iterations(
     started = time.perf_counter()
     for done in range(first + 1, config.max_iterations + 1):
         begun = time.perf_counter()
-        with simulator_errors(trainer.env):
+        with simulator_errors(trainer.env, config.num_steps_per_env):
             run, values = step(run, trainer.hparams)
             values = with_gaps(values)
         values |= _simulator_log(trainer.env)

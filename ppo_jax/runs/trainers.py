@@ -1,8 +1,7 @@
 """A configuration and its environments, bound to the algorithm: what a loop runs."""
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from ppo_jax.learning.ppo import PPO, jitted, make_ppo
 from ppo_jax.learning.symmetry import Symmetry, check_augmentation, symmetry_of
 from ppo_jax.loops import evaluation
+from ppo_jax.loops.programs import jit, simulator_errors
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import init_run, iterate
 from ppo_jax.runs.config import Config, parts_of
@@ -23,8 +23,8 @@ class Trainer(NamedTuple):
     env: Env
     ppo: PPO
     hparams: Hyperparams  # of arrays: another value does not compile anew
-    init: jax.stages.Wrapped  # (key) -> RunState
-    iterate: jax.stages.Wrapped  # (run, hparams) -> (run, metrics); donates the run
+    init: Any  # as `jax.jit` gives it: (key) -> RunState
+    iterate: Any  # likewise: (run, hparams) -> (run, metrics); donates the run
 
     @property
     def loops_on_host(self) -> bool:
@@ -52,7 +52,7 @@ def make_trainer(config: Config, env: Env) -> Trainer:
     )
     step = partial(iterate, ppo, traced, config.num_steps_per_env)
     return Trainer(
-        config, env, ppo, hparams, jax.jit(init), jax.jit(step, donate_argnums=0)
+        config, env, ppo, hparams, jit(env, init), jit(env, step, donate_argnums=0)
     )
 
 
@@ -70,11 +70,12 @@ def start(trainer: Trainer, key: Key | None = None) -> RunState:
     """Returns a run before its first iteration; the configured seed without a key."""
     if key is None:
         key = jax.random.key(trainer.config.seed)
-    if not trainer.loops_on_host:
-        with simulator_errors(trainer.env):
-            return jax.block_until_ready(trainer.init(key))
     at_random = trainer.config.init_at_random_ep_len
-    return init_run(jitted(trainer.ppo), trainer.env, trainer.hparams, key, at_random)
+    with simulator_errors(trainer.env, num_calls=1 + at_random):
+        if not trainer.loops_on_host:
+            return jax.block_until_ready(trainer.init(key))
+        ppo, env, hparams = jitted(trainer.ppo), trainer.env, trainer.hparams
+        return init_run(ppo, env, hparams, key, at_random)
 
 
 def abstract_run(trainer: Trainer) -> RunState:
@@ -86,18 +87,13 @@ def abstract_run(trainer: Trainer) -> RunState:
     return jax.eval_shape(trainer.init, jax.random.key(trainer.config.seed))
 
 
-def lower(trainer: Trainer) -> jax.stages.Lowered:
+def lower(trainer: Trainer) -> Any:
     """Returns one iteration, traced but not compiled; a second call costs nothing.
 
     Raises:
       ValueError: the configuration does not fit the environment.
     """
     return trainer.iterate.lower(abstract_run(trainer), trainer.hparams)
-
-
-def simulator_errors(env: Env) -> AbstractContextManager[None]:
-    """Re-raises what a simulator raised in a program; to be put around its calls."""
-    return env.errors() if isinstance(env, Simulator) else nullcontext()
 
 
 def evaluate(
@@ -109,11 +105,11 @@ def evaluate(
       How they went, and {tag: mean} of what a simulator logged meanwhile.
     """
     env = trainer.env
-    if trainer.loops_on_host:
-        ppo = jitted(trainer.ppo)
-        result = evaluation.evaluate(ppo, env, state, key, scan=host_scan)
-    else:
-        play = jax.jit(evaluation.evaluate, static_argnums=(0, 1))
-        with simulator_errors(env):
+    with simulator_errors(env, num_calls=1 + env.max_episode_length):
+        if trainer.loops_on_host:
+            ppo = jitted(trainer.ppo)
+            result = evaluation.evaluate(ppo, env, state, key, scan=host_scan)
+        else:
+            play = jit(env, evaluation.evaluate, static_argnums=(0, 1))
             result = jax.block_until_ready(play(trainer.ppo, env, state, key))
     return result, env.drain_log() if isinstance(env, Simulator) else {}

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ppo_jax.runs import continuation, trainers
+from ppo_jax.loops.programs import simulator_errors
+from ppo_jax.runs import continuation
 from ppo_jax.sweeps import compiling, files
 from ppo_jax.sweeps.chunk_loop import Step, Work, rows_of, run_chunks, start_clock
 from ppo_jax.sweeps.planning import Chunk, chunks_of, stage_ends
@@ -45,7 +46,7 @@ def run_populations(work: Work) -> None:
 
 def _run_chunk(work: Work, env: Env, step: Step, members: Members | None) -> Members:
     """Takes a chunk's members to its save; None: from the save before."""
-    with trainers.simulator_errors(env):
+    with simulator_errors(env):
         members = members or _begin(work, env, step)
         return _advance(work, env, step, members)
 
@@ -82,9 +83,11 @@ def _advance(work: Work, env: Env, step: Step, members: Members) -> Members:
         step.report(iterations, metrics)
 
     length = chunk.last - chunk.first
-    runs, hparams, metrics = compiling.advance_members(
-        step.compiled, members.runs, members.hparams, length, on_block
-    )
+    jax.block_until_ready(members.runs)  # what made them is not counted below
+    with simulator_errors(env, length * step.program.config.num_steps_per_env):
+        runs, hparams, metrics = compiling.advance_members(
+            step.compiled, members.runs, members.hparams, length, on_block
+        )
     numbers = np.array([member.index for member in chunk.members], np.int32)
     metrics |= _columns(logs, chunk)
     if "parent" in metrics:

@@ -17,8 +17,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the bridge needs torch")
 
 from envs import dlpack  # noqa: E402
-from envs.bridge import bridge  # noqa: E402
+from envs.bridge import BridgedEnv, bridge  # noqa: E402
 from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
+from envs.programs import Program, WrongCalls  # noqa: E402
 from envs.sharing import share  # noqa: E402
 from envs.torch_env import TorchEnv  # noqa: E402
 from ppo_jax.learning.config import PPOConfig  # noqa: E402
@@ -28,6 +29,9 @@ from ppo_jax.loops.rollout import collect, host_scan  # noqa: E402
 from ppo_jax.loops.training import init_run, iterate  # noqa: E402
 from ppo_jax.policies.actor_critic import actor_critic  # noqa: E402
 from ppo_jax.policies.models import ModelConfig  # noqa: E402
+from ppo_jax.runs.config import AlgorithmConfig, Config  # noqa: E402
+from ppo_jax.runs.runner import run_training  # noqa: E402
+from ppo_jax.runs.trainers import evaluate, make_trainer, start  # noqa: E402
 from ppo_jax.sweeps.compiling import (  # noqa: E402
     advance_members,
     compile_population,
@@ -472,6 +476,81 @@ def test_going_back_is_refused(driver):
     sentence = "env_state is that of call 1, but the simulator has done 2"
     with pytest.raises(ValueError, match=sentence), env.errors():
         jax.block_until_ready(env.step(first_state, action))
+
+
+# -- every call once
+
+
+def test_a_jitted_rollout_steps_once_and_says_otherwise():
+    env = bridge(ToyEnv(), "in_jit")
+    program = env.jit(partial(walk, env, jax.lax.scan))
+    for _ in range(2):
+        with env.errors(num_calls=1 + T):
+            jax.block_until_ready(program())
+    sentence = f"the simulator was called {1 + T} times where {T} calls were asked for"
+    with pytest.raises(WrongCalls, match=sentence), env.errors(num_calls=T):
+        jax.block_until_ready(program())
+
+
+def test_what_XLA_clones_does_not_run(monkeypatch):
+    """A program whose simulator is stepped twice per step, as it was on CUDA."""
+    env = bridge(ToyEnv(), "in_jit")
+
+    def program(step, env_state, actions):
+        return jax.lax.scan(step, env_state, actions)
+
+    def twice(env_state, action):
+        env.step(env_state, action)
+        return env.step(env_state, action)
+
+    env_state, _ = env.reset(jax.random.key(0))
+    arguments = env_state, jnp.zeros((T, N, A))
+    cloned = jax.jit(partial(program, twice)).lower(*arguments).compile()
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda self: cloned)
+    with pytest.raises(WrongCalls, match=r"compiled 2 calls .* has 1, .*--bridge host"):
+        env.jit(partial(program, env.step))(*arguments)
+    assert env.torch_env.num_steps == 0
+
+
+class Twice(BridgedEnv):
+    """Steps the simulator once more than asked, as the program has it."""
+
+    def step(self, env_state, action):
+        env_state, _ = super().step(env_state, action)
+        return super().step(env_state, action)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_run_whose_simulator_is_stepped_twice_stops(driver, tmp_path):
+    once = bridge(ToyEnv(), driver)
+    model = ModelConfig(hidden_dims=(4,))
+    config = Config(
+        task="Toy",
+        num_envs=N,
+        num_steps_per_env=4,
+        max_iterations=2,
+        actor=model,
+        critic=model,
+        obs_groups=dict.fromkeys(("actor", "critic"), ("policy",)),
+        algorithm=AlgorithmConfig(num_learning_epochs=1, num_mini_batches=1),
+        logger="none",
+    )
+    env = Twice(once.info, once.link, once.driver)
+    sentence = "the simulator was called 8 times where 4 calls were asked for"
+    with pytest.raises(WrongCalls, match=sentence):
+        run_training(make_trainer(config, env), tmp_path / "twice")
+    assert not list((tmp_path / "twice").glob("checkpoints/*"))
+    assert once.torch_env.num_steps == 8, "the second iteration is not begun"
+    state = start(make_trainer(config, once)).train
+    with pytest.raises(WrongCalls, match="called 11 times where 6 calls"):
+        evaluate(make_trainer(config, env), state, jax.random.key(0))
+
+
+def test_programs_of_a_population_are_compiled_as_a_simulator_needs_it():
+    env, ppo = trainer("in_jit")
+    functions = make_population(ppo, share(env, 2), T, num_iterations=1)
+    assert isinstance(functions.init, Program)
+    assert isinstance(functions.advance, Program)
 
 
 # -- exceptions

@@ -33,7 +33,10 @@ class Drift(Simulator):
     def traceable(self):
         return self
 
-    def errors(self):
+    def jit(self, function, **options):
+        return jax.jit(function, **options)
+
+    def errors(self, num_calls=None):
         return nullcontext()
 
     def drain_log(self):

@@ -1,0 +1,28 @@
+"""How a function that steps environments becomes a program."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+
+from ppo_jax.types import Env, Simulator
+
+
+def jit(env: Env, function: Callable[..., Any], **options: Any) -> Any:
+    """Returns a function that steps environments as `jax.jit` does.
+
+    Where they are a simulator's it is compiled as that needs it: see `Simulator.jit`.
+    """
+    compiler = env.jit if isinstance(env, Simulator) else jax.jit
+    return compiler(function, **options)
+
+
+def simulator_errors(
+    env: Env, num_calls: int | None = None
+) -> AbstractContextManager[None]:
+    """Re-raises what a simulator raised in a program; to be put around its calls.
+
+    Raises as well if it was called otherwise than `num_calls` times in there.
+    """
+    return env.errors(num_calls) if isinstance(env, Simulator) else nullcontext()
