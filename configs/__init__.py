@@ -10,6 +10,7 @@ CONFIGS = {
     "Franka-Reach": "configs.franka_reach",
     "Franka-Reach-Pose": "configs.franka_reach_pose",
     "Franka-Lift": "configs.franka_lift",
+    "Recall": "configs.recall",
 }
 
 

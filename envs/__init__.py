@@ -32,6 +32,7 @@ TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Franka-Reach": ("envs.franka_reach", "FrankaReach", {}),
     "Franka-Reach-Pose": ("envs.franka_reach", "FrankaReach", {"orientation": True}),
     "Franka-Lift": ("envs.franka_lift", "FrankaLift", {}),
+    "Recall": ("envs.recall", "Recall", {}),
 }
 
 # prefix: (module, factory, description); the factory takes what follows the colon

@@ -74,7 +74,7 @@ class PolicyOutput(NamedTuple):
     action: Array  # [N, A] or, discrete, [N]
     log_prob: Array  # [N]
     distribution: "Distribution"  # of [N, ...]
-    carry: Any  # memory of a recurrent policy; () without one
+    carry: Any  # memory of a recurrent policy, also where done; () without one
 
 
 class Transition(NamedTuple):
@@ -170,6 +170,27 @@ class Distribution(Protocol):
         ...
 
 
+class Sequence(NamedTuple):
+    """What a recurrent network reads in the update: steps in time, whole episodes."""
+
+    obs: Array  # [T, N, D]
+    memory: Any  # [1, N, ...] before the first step
+    is_first: Array  # [T, N] bool, where an episode begins, and the memory with it
+
+
+class Recurrence(NamedTuple):
+    """How a network remembers. Its pure functions, beside those of `ActorCritic`.
+
+    A carry is {"actor": memory, "critic": memory}, [N, ...] each: zeros where an
+    episode begins, () of a part without memory.
+    """
+
+    initial: Callable[[Obs], Any]  # obs {group: [N, ...]} -> carry
+    step: Callable[..., Any]  # (params, inputs, carry) -> (Distribution, carry)
+    value: Callable[..., Array]  # (params, inputs, carry) -> [N], of what comes next
+    unroll: Callable[..., Any]  # (inputs [T], carry, is_first [T, N]) -> Sequence s
+
+
 class ActorCritic(NamedTuple):
     """A policy and a value function as pure functions of their parameters.
 
@@ -177,6 +198,7 @@ class ActorCritic(NamedTuple):
     one that both share; the gradient of each part is clipped apart.
     `prepare` turns raw groups into what `policy` and `value` read: it selects and
     normalises, once for a whole rollout, since the statistics stand still meanwhile.
+    With a `recurrence`, `policy` and `value` read what its `unroll` returns.
     """
 
     init: Callable[[Key, Obs], tuple[Params, Any]]  # -> (params, obs_stats)
@@ -184,6 +206,7 @@ class ActorCritic(NamedTuple):
     policy: Callable[[Params, Any], Any]  # (params, inputs) -> Distribution
     value: Callable[[Params, Any], Array]  # (params, inputs) -> [...]
     update_stats: Callable[[Any, Obs], Any]  # (obs_stats, obs [T, N, ...]) -> obs_stats
+    recurrence: Recurrence | None = None  # of a network with memory
 
 
 class AdvantageFn(Protocol):

@@ -18,12 +18,14 @@ import pytest
 from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
+from ppo_jax.learning.minibatches import draw_environments
 from ppo_jax.learning.symmetry import (
     mirrored_copies,
     symmetric_loss,
     symmetry_of,
 )
 from ppo_jax.learning.targets import learning_batch
+from ppo_jax.policies.memory import forget
 from ppo_jax.rsl_rl import (
     UnsupportedFeature,
     config_from_rsl_rl,
@@ -44,6 +46,8 @@ SUPPORTED = {
     "ppo_beta",
     "ppo_symmetry_aug",
     "ppo_symmetry_mirror_only",
+    "ppo_lstm1",
+    "ppo_gru2_actor_mlp_critic",
 }
 NEGATION = "envs.cartpole:mirrored"  # the symmetry that rsl_rl was recorded with
 
@@ -84,6 +88,7 @@ class Replay:
         if config.algorithm.symmetry_cfg:
             self.symmetry = symmetry_of(config.algorithm.symmetry_cfg)
             loss_fn = partial(symmetric_loss, self.symmetry, loss_fn)
+        self.act = jax.jit(self.distributions)
         self.learning_batch = jax.jit(
             partial(learning_batch, self.network, config.algorithm)
         )
@@ -102,11 +107,28 @@ class Replay:
         assert jax.tree.structure(params) == jax.tree.structure(state.params)
         return state._replace(params=params, obs_stats=stats)
 
-    def rollout(self, state, recorded):
+    def distributions(self, state, obs, done, carry):
+        """Those that acted, [T, N], and the memory after the rollout."""
+
+        def step(carry, obs_and_done):
+            obs, done = obs_and_done
+            output = self.ppo.act(state, obs, jax.random.key(0), carry)
+            return forget(output.carry, done), output.distribution
+
+        carry, distributions = jax.lax.scan(step, carry, (obs, done))
+        return distributions, carry
+
+    def permutations(self, recorded):
+        """The recorded ones; sequences come in the order of the environments."""
+        if "permutation" in recorded:
+            return jnp.asarray(recorded["permutation"])[None]
+        num_envs = recorded["dones"].shape[1]
+        return draw_environments(self.config.algorithm, num_envs, jax.random.key(0))
+
+    def rollout(self, state, recorded, carry):
         obs = under(recorded, "obs/")
-        inputs = self.network.prepare(state.obs_stats, obs)
-        distribution = self.network.policy(state.params, inputs)
         done, time_outs = recorded["dones"].astype(bool), recorded["time_outs"]
+        distribution, after = self.act(state, obs, done, carry)
         steps = Transition(
             obs=obs,
             action=recorded["actions"],
@@ -117,7 +139,7 @@ class Replay:
             truncated=jnp.asarray(time_outs),
             final_value=(),
         )
-        return Rollout(steps, under(recorded, "last_obs/"), first_carry=())
+        return Rollout(steps, under(recorded, "last_obs/"), first_carry=carry), after
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -158,9 +180,11 @@ def compare(replay):
     """Replays a fixture, and compares with everything that it holds."""
     close = partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-6)
     state = replay.initial_state()
+    first_obs = {k: v[0] for k, v in under(replay.arrays, "it0/obs/").items()}
+    carry = replay.ppo.initial_carry(first_obs)
     for iteration in range(replay.num_iterations):
         recorded = under(replay.arrays, f"it{iteration}/")
-        rollout = replay.rollout(state, recorded)
+        rollout, carry = replay.rollout(state, recorded, carry)
         close(rollout.steps.log_prob, recorded["stored_actions_log_prob"])
         for i, parameter in enumerate(rollout.steps.distribution[:2]):
             close(parameter, recorded[f"stored_dist_param{i}"])
@@ -175,7 +199,7 @@ def compare(replay):
                 replay.symmetry, replay.network, state, rollout.steps
             )
             batch = batch._replace(copies=copies)
-        permutations = jnp.asarray(recorded["permutation"])[None]
+        permutations = replay.permutations(recorded)
         state, history = replay.optimize(state, replay.hparams, batch, permutations)
         assert {name for name, _ in STEPS.values()} - recorded.keys() <= (
             NOT_IN_EVERY_FIXTURE

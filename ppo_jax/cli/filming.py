@@ -55,12 +55,14 @@ def _photographed(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[
     """Yields pictures of a simulator while the first environment plays an episode."""
     import jax
 
-    env, mode = trainer.env, jax.jit(trainer.ppo.mode)
+    env, play = trainer.env, jax.jit(trainer.ppo.play)
     env_state, obs = env.reset(jax.random.key(seed))
+    carry = trainer.ppo.initial_carry(obs)
     for step in range(env.max_episode_length):
         if step % stride == 0:
             yield env.torch_env.frame()
-        env_state, timestep = env.step(env_state, mode(state, obs))
+        action, carry = play(state, obs, carry)
+        env_state, timestep = env.step(env_state, action)
         obs = timestep.obs
         if timestep.terminated[0] | timestep.truncated[0]:
             break

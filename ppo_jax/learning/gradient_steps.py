@@ -9,7 +9,7 @@ import optax
 
 from ppo_jax.learning.advantages import normalize_advantage
 from ppo_jax.learning.config import PPOConfig
-from ppo_jax.learning.minibatches import minibatches
+from ppo_jax.learning.minibatches import environment_minibatches, minibatches
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.policies.precision import in_bfloat16
 from ppo_jax.types import (
@@ -48,8 +48,8 @@ def optimize(
       state: before the first step.
       hparams: dynamic scalars.
       batch: [T, N, ...] samples.
-      permutations: [1 or epochs, M * B] indices of samples in time-major order; one
-        row serves every epoch.
+      permutations: [1 or epochs, M * B] indices of samples in time-major order, or,
+        for a network with memory, of environments; one row serves every epoch.
 
     Returns:
       The state after the last step, and metrics of every step, [epochs * M].
@@ -62,10 +62,11 @@ def optimize(
     def epoch(state: TrainState, batches_and_first: Any) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(step, state, batches_and_first)
 
+    cut = environment_minibatches if network.recurrence else minibatches
     is_first = jnp.arange(num_steps) == 0
     is_first = is_first.reshape(config.num_learning_epochs, config.num_mini_batches)
     if len(permutations) == 1:
-        batches = minibatches(batch, permutations[0], config.num_mini_batches)
+        batches = cut(batch, permutations[0], config.num_mini_batches)
         state, history = jax.lax.scan(
             lambda state, first: epoch(state, (batches, first)), state, is_first
         )
@@ -73,7 +74,7 @@ def optimize(
 
         def shuffled(state: TrainState, x: Any) -> tuple[TrainState, Metrics]:
             order, first = x
-            batches = minibatches(batch, order, config.num_mini_batches)
+            batches = cut(batch, order, config.num_mini_batches)
             return epoch(state, (batches, first))
 
         state, history = jax.lax.scan(shuffled, state, (permutations, is_first))

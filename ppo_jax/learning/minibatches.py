@@ -29,6 +29,41 @@ def draw_permutations(config: PPOConfig, num_samples: int, key: Key) -> Array:
     return jnp.argsort(draws, axis=-1, stable=False)
 
 
+def draw_environments(config: PPOConfig, num_envs: int, key: Key) -> Array:
+    """Returns the order of environments, [1, M * n], or [epochs, M * n] if reshuffling.
+
+    For networks with memory, which learn from whole sequences: n = num_envs // M
+    environments a minibatch, the last ones left out. As in rsl_rl they come as they
+    are; only reshuffling draws an order.
+
+    Raises:
+      ValueError: there are fewer environments than minibatches.
+    """
+    size = num_envs // config.num_mini_batches
+    if size < 1:
+        raise ValueError(
+            f"num_mini_batches = {config.num_mini_batches}, but a network with memory "
+            f"learns from whole environments, and there are only {num_envs}: give "
+            "fewer minibatches or more environments"
+        )
+    order = jnp.arange(size * config.num_mini_batches)
+    if not config.reshuffle_each_epoch:
+        return order[None]
+    keys = jax.random.split(key, config.num_learning_epochs)
+    return jax.vmap(jax.random.permutation, in_axes=(0, None))(keys, order)
+
+
+def environment_minibatches(batch: Batch, order: Array, num_mini_batches: int) -> Batch:
+    """Returns [M, T, n, ...] sequences of a [T, N, ...] batch in the given order."""
+
+    def gather(x: Array) -> Array:
+        x = x[:, order].reshape(len(x), num_mini_batches, -1, *x.shape[2:])
+        return x.swapaxes(0, 1)
+
+    chex.assert_rank(batch.value, 2)
+    return jax.tree.map(gather, batch)
+
+
 def minibatches(batch: Batch, order: Array, num_mini_batches: int) -> Batch:
     """Returns [M, B, ...] samples of a [T, N, ...] batch in the given order."""
 

@@ -11,7 +11,7 @@ from ppo_jax.learning.advantages import gae
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
-from ppo_jax.learning.minibatches import draw_permutations
+from ppo_jax.learning.minibatches import draw_environments, draw_permutations
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.learning.symmetry import (
     Symmetry,
@@ -44,8 +44,10 @@ class PPO(NamedTuple):
     """
 
     init: Callable[[Key, Obs, Hyperparams], TrainState]
+    initial_carry: Callable[[Obs], Any]  # memory where episodes begin; () without one
     act: Callable[..., PolicyOutput]  # (state, obs, key, carry=())
     mode: Callable[[TrainState, Obs], Array]  # -> the deterministic action
+    play: Callable[[TrainState, Obs, Any], tuple[Array, Any]]  # as mode, with a carry
     observe: Callable[[TrainState, Obs, PolicyOutput, TimeStep], Transition]
     update: Callable[
         [TrainState, Hyperparams, Rollout, Key], tuple[TrainState, Metrics]
@@ -69,6 +71,9 @@ def make_ppo(
         schedule "adaptive" its metrics must hold "kl".
       advantage_fn: judges the actions of a rollout; A + V is the critic's target.
       symmetry: of the task; None is what `config.symmetry_cfg` names, if anything.
+
+    Raises:
+      ValueError: a network with memory is to be trained with a symmetry.
     """
     if loss_fn is None:
         loss_fn = partial(
@@ -76,12 +81,20 @@ def make_ppo(
         )
     if symmetry is None and config.symmetry_cfg is not None:
         symmetry = symmetry_of(config.symmetry_cfg)
+    if symmetry is not None and network.recurrence:
+        raise ValueError(
+            "symmetry_cfg is set, but the network has memory, and sequences are not "
+            "mirrored, as in rsl_rl: leave symmetry_cfg away, or give "
+            "class_name = 'MLPModel'"
+        )
     if symmetry is not None:
         loss_fn = partial(symmetric_loss, symmetry, loss_fn)
     return PPO(
         init=partial(init, network, config),
+        initial_carry=partial(initial_carry, network),
         act=partial(act, network),
         mode=partial(mode, network),
+        play=partial(play, network),
         observe=partial(observe, network, config),
         update=partial(
             update,
@@ -124,16 +137,58 @@ def init(
 def act(
     network: ActorCritic, state: TrainState, obs: Obs, key: Key, carry: Any = ()
 ) -> PolicyOutput:
-    """Draws an action for every environment."""
-    distribution = network.policy(state.params, network.prepare(state.obs_stats, obs))
+    """Draws an action for every environment.
+
+    Args:
+      network: policy and value function.
+      state: what was learned.
+      obs: {group: [N, ...]}.
+      key: for the draw.
+      carry: memory before the step, from `initial_carry` where episodes begin, and
+        through `forget` where they ended; the output holds the memory after it.
+    """
+    distribution, carry = _step(network, state, obs, carry)
     action = distribution.sample(key)
     return PolicyOutput(action, distribution.log_prob(action), distribution, carry)
 
 
+def initial_carry(network: ActorCritic, obs: Obs) -> Any:
+    """Returns the memory of actor and critic at the start of N episodes.
+
+    Args:
+      network: policy and value function.
+      obs: {group: [N, ...]}, for N.
+    """
+    return network.recurrence.initial(obs) if network.recurrence else ()
+
+
 def mode(network: ActorCritic, state: TrainState, obs: Obs) -> Array:
-    """Returns the deterministic action of every environment."""
-    inputs = network.prepare(state.obs_stats, obs)
-    return network.policy(state.params, inputs).mode()
+    """Returns the deterministic action of every environment.
+
+    Raises:
+      ValueError: the policy has memory, see `play`.
+    """
+    if network.recurrence:
+        raise ValueError(
+            "this policy has memory: call play(state, obs, carry), which returns the "
+            "action and the next carry, and begin with initial_carry(obs)"
+        )
+    return play(network, state, obs, ())[0]
+
+
+def play(
+    network: ActorCritic, state: TrainState, obs: Obs, carry: Any
+) -> tuple[Array, Any]:
+    """Returns the deterministic action of every environment, and the memory after it.
+
+    Args:
+      network: policy and value function.
+      state: what was learned.
+      obs: {group: [N, ...]}.
+      carry: memory before the step, see `act`.
+    """
+    distribution, carry = _step(network, state, obs, carry)
+    return distribution.mode(), carry
 
 
 def observe(
@@ -147,7 +202,8 @@ def observe(
     """Keeps of one step what the update needs.
 
     V(final_obs) is taken here, and only when some episode was cut, so that a rollout
-    need not store final observations.
+    need not store final observations. A critic with memory reads it as the next
+    observation of the episode that was cut: its memory is that after `obs`.
 
     Raises:
       ValueError: `timeout_bootstrap` is "final_obs", but the environment has none.
@@ -165,9 +221,7 @@ def observe(
         final_obs = timestep.final_obs
         final_value = jax.lax.cond(
             timestep.truncated.any(),
-            lambda: network.value(
-                state.params, network.prepare(state.obs_stats, final_obs)
-            ),
+            lambda: _value(network, state, final_obs, output.carry),
             lambda: jnp.zeros_like(timestep.reward),
         )
     return Transition(
@@ -180,6 +234,24 @@ def observe(
         truncated=timestep.truncated,
         final_value=final_value,
     )
+
+
+def _step(
+    network: ActorCritic, state: TrainState, obs: Obs, carry: Any
+) -> tuple[Any, Any]:
+    """Returns the distribution of the actions, and the memory after the step."""
+    inputs = network.prepare(state.obs_stats, obs)
+    if network.recurrence:
+        return network.recurrence.step(state.params, inputs, carry)
+    return network.policy(state.params, inputs), carry
+
+
+def _value(network: ActorCritic, state: TrainState, obs: Obs, carry: Any) -> Array:
+    """Returns what observations are worth after what is remembered."""
+    inputs = network.prepare(state.obs_stats, obs)
+    if network.recurrence:
+        return network.recurrence.value(state.params, inputs, carry)
+    return network.value(state.params, inputs)
 
 
 def update(
@@ -218,7 +290,10 @@ def update(
     if symmetry is not None:
         copies = mirrored_copies(symmetry, network, state, rollout.steps)
         batch = batch._replace(copies=copies)
-    permutations = draw_permutations(config, batch.value.size, key)
+    if network.recurrence:
+        permutations = draw_environments(config, batch.value.shape[1], key)
+    else:
+        permutations = draw_permutations(config, batch.value.size, key)
     state, history = optimize(
         network, config, loss_fn, state, hparams, batch, permutations
     )

@@ -1,5 +1,8 @@
 """What there is to learn of a rollout: values, their targets and advantages."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from ppo_jax.learning.advantages import gae, normalize_advantage, successor_value
@@ -36,10 +39,8 @@ def learning_batch(
         one sample.
     """
     steps = rollout.steps
-    inputs = network.prepare(state.obs_stats, steps.obs)
-    value = network.value(state.params, inputs)
-    last_inputs = network.prepare(state.obs_stats, rollout.last_obs)
-    last_value = network.value(state.params, last_inputs)
+    read = _read_sequences if network.recurrence else _read_samples
+    inputs, value, last_value = read(network, state, rollout)
     advantage = _judge(config, hparams, steps, value, last_value, advantage_fn)
     value_target = advantage + value
     advantage = value_target - value  # rounds as rsl_rl does
@@ -68,6 +69,38 @@ def explained_variance(value: Array, value_target: Array) -> Array:
     is_constant = total == 0.0
     unexplained = variance(value_target - value) / jnp.where(is_constant, 1.0, total)
     return jnp.where(is_constant, 0.0, 1.0 - unexplained)
+
+
+def _read_samples(
+    network: ActorCritic, state: TrainState, rollout: Rollout
+) -> tuple[Any, Array, Array]:
+    """Returns what the network reads of a rollout, V [T, N] of it, and V(last_obs)."""
+    inputs = network.prepare(state.obs_stats, rollout.steps.obs)
+    value = network.value(state.params, inputs)
+    last_inputs = network.prepare(state.obs_stats, rollout.last_obs)
+    return inputs, value, network.value(state.params, last_inputs)
+
+
+def _read_sequences(
+    network: ActorCritic, state: TrainState, rollout: Rollout
+) -> tuple[Any, Array, Array]:
+    """Does the same with memory: from the rollout's first one, cleared after an end.
+
+    V(last_obs) is that of one more step, so that its memory is the right one.
+    """
+    assert network.recurrence
+    steps, num_steps = rollout.steps, len(rollout.steps.reward)
+    done = steps.terminated | steps.truncated
+    is_first = jnp.concatenate([jnp.zeros_like(done[:1]), done])
+    obs = jax.tree.map(
+        lambda x, last: jnp.concatenate([x, last[None]]), steps.obs, rollout.last_obs
+    )
+    inputs = network.prepare(state.obs_stats, obs)
+    unroll = network.recurrence.unroll
+    value = network.value(state.params, unroll(inputs, rollout.first_carry, is_first))
+    inputs = jax.tree.map(lambda x: x[:num_steps], inputs)
+    inputs = unroll(inputs, rollout.first_carry, is_first[:num_steps])
+    return inputs, value[:num_steps], value[num_steps]
 
 
 def _judge(

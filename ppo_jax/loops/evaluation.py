@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops.rollout import Scan
+from ppo_jax.policies.memory import forget
 from ppo_jax.types import Array, Env, Key, Obs, TimeStep, TrainState
 
 
@@ -38,11 +39,15 @@ def evaluate(
     """Plays the first episode of every environment with the deterministic policy."""
 
     def step(carry: Any, _: Array) -> tuple[Any, TimeStep]:
-        env_state, obs = carry
-        env_state, timestep = env.step(env_state, ppo.mode(state, obs))
-        return (env_state, timestep.obs), timestep._replace(obs={}, final_obs=None)
+        env_state, obs, memory = carry
+        action, memory = ppo.play(state, obs, memory)
+        env_state, timestep = env.step(env_state, action)
+        after = env_state, timestep.obs, _forget(memory, timestep)
+        return after, timestep._replace(obs={}, final_obs=None)
 
-    _, steps = scan(step, env.reset(key), jnp.arange(env.max_episode_length))
+    env_state, obs = env.reset(key)
+    start = env_state, obs, ppo.initial_carry(obs)
+    _, steps = scan(step, start, jnp.arange(env.max_episode_length))
     done = steps.terminated | steps.truncated
     is_first = jnp.cumsum(done, axis=0) - done == 0  # no episode has ended before
     return Evaluation(
@@ -59,13 +64,15 @@ def record(ppo: PPO, env: Env, state: TrainState, key: Key) -> Recording:
     """Plays one environment for the length of an episode and keeps every state."""
 
     def step(carry: Any, _: None) -> tuple[Any, Any]:
-        env_state, obs, over = carry
-        next_state, timestep = env.step(env_state, ppo.mode(state, obs))
+        env_state, obs, memory, over = carry
+        action, memory = ppo.play(state, obs, memory)
+        next_state, timestep = env.step(env_state, action)
         ended = over | (timestep.terminated | timestep.truncated)[0]
-        return (next_state, timestep.obs, ended), Recording(env_state, over)
+        after = next_state, timestep.obs, _forget(memory, timestep), ended
+        return after, Recording(env_state, over)
 
     env_state, obs = env.reset(key)
-    carry = (env_state, obs, jnp.zeros((), bool))
+    carry = (env_state, obs, ppo.initial_carry(obs), jnp.zeros((), bool))
     _, recording = jax.lax.scan(step, carry, length=env.max_episode_length)
     return recording
 
@@ -92,12 +99,19 @@ def observe_episodes(
     """
 
     def step(carry: Any, _: Array) -> tuple[Any, Observed]:
-        env_state, obs, is_first = carry
-        env_state, timestep = env.step(env_state, ppo.mode(state, obs))
+        env_state, obs, memory, is_first = carry
+        action, memory = ppo.play(state, obs, memory)
+        env_state, timestep = env.step(env_state, action)
         done = timestep.terminated | timestep.truncated
         seen = jax.tree.map(lambda x: x[:num_kept], Observed(obs, is_first))
-        return (env_state, timestep.obs, done), seen
+        return (env_state, timestep.obs, _forget(memory, timestep), done), seen
 
     env_state, obs = env.reset(key)
-    carry = (env_state, obs, jnp.ones(env.num_envs, bool))
+    is_first = jnp.ones(env.num_envs, bool)
+    carry = (env_state, obs, ppo.initial_carry(obs), is_first)
     return scan(step, carry, jnp.arange(num_steps))[1]
+
+
+@jax.jit  # one call of many where the loop runs on the host
+def _forget(memory: Any, timestep: TimeStep) -> Any:
+    return forget(memory, timestep.terminated | timestep.truncated)

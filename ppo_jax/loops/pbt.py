@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ppo_jax.loops.episodes import fitness
 from ppo_jax.options import check_options, option, positive
+from ppo_jax.policies.memory import forget
 from ppo_jax.types import Array, Hyperparams, Key, Metrics, RunState
 
 SLOWER, FASTER = 0.8, 1.25  # what a value is multiplied by
@@ -84,7 +85,9 @@ def evolve(
     train: Any = jax.tree.map(lambda x: x[parent], runs.train)
     if "learning_rate" in explored:
         train = train._replace(learning_rate=hparams.learning_rate)
-    return runs._replace(train=train), hparams, news
+    # What another network remembered says nothing to the one that takes its place.
+    carry = forget(runs.carry, parent != jnp.arange(len(parent)))
+    return runs._replace(train=train, carry=carry), hparams, news
 
 
 def exploit(config: PBTConfig, fitness: Array, key: Key) -> Array:

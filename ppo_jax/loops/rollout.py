@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops.episodes import log_means, recent_means, remember
+from ppo_jax.policies.memory import forget
 from ppo_jax.types import (
     Array,
     Env,
@@ -118,7 +119,7 @@ def _count(
     episode_length = before.episode_length + 1
     after = StepCarry(
         timestep.obs,
-        output.carry,
+        forget(output.carry, done),
         jnp.where(done, 0.0, episode_return),
         jnp.where(done, 0, episode_length),
     )

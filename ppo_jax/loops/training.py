@@ -33,7 +33,7 @@ def init_run(
         train=ppo.init(weight_key, obs, hparams),
         env_state=env_state,
         obs=obs,
-        carry=(),
+        carry=ppo.initial_carry(obs),
         episodes=init_episodes(env.num_envs),
         key=key,
     )

@@ -8,9 +8,11 @@ import jax
 
 from ppo_jax.policies.groups import concatenate, require_vectors, resolve_obs_groups
 from ppo_jax.policies.heads import HEADS, CategoricalHead
+from ppo_jax.policies.memory import apply_module, init_module, recurrence_of
 from ppo_jax.policies.mlp import MLP, Linear
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.policies.normalization import init_stats, normalize, update_stats
+from ppo_jax.policies.recurrent import RNN, initial_memory
 from ppo_jax.types import (
     ActionSpace,
     ActorCritic,
@@ -32,6 +34,9 @@ class Actor(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Any:
         """Maps [..., D] to a distribution over actions."""
+        return self._distribution(x)
+
+    def _distribution(self, x: Array) -> Any:
         features = MLP(self.config.hidden_dims, self.config.activation, name="mlp")(x)
         if isinstance(self.action_space, Discrete):
             return CategoricalHead(self.action_space.num_actions, name="head")(features)
@@ -48,8 +53,55 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps [..., D] to the value [...]."""
+        return self._value(x)
+
+    def _value(self, x: Array) -> Array:
         features = MLP(self.config.hidden_dims, self.config.activation, name="mlp")(x)
         return Linear(1, name="head")(features)[..., 0]
+
+
+class RecurrentActor(Actor):
+    """LSTM or GRU, hidden layers and a distribution head."""
+
+    @nn.compact
+    def __call__(
+        self, x: Array, memory: Any, is_first: Array | None = None
+    ) -> tuple[Any, Any]:
+        """Maps a step [N, D] or a sequence [T, N, D]; see `RNN`."""
+        x, memory = _rnn(self.config)(x, memory, is_first)
+        return self._distribution(x), memory
+
+    def initial_memory(self, num_envs: int) -> Any:
+        """Returns what `__call__` takes where an episode begins."""
+        return _initial_memory(self.config, num_envs)
+
+
+class RecurrentCritic(Critic):
+    """LSTM or GRU, hidden layers and one output."""
+
+    @nn.compact
+    def __call__(
+        self, x: Array, memory: Any, is_first: Array | None = None
+    ) -> tuple[Array, Any]:
+        """Maps a step [N, D] or a sequence [T, N, D]; see `RNN`."""
+        x, memory = _rnn(self.config)(x, memory, is_first)
+        return self._value(x), memory
+
+    def initial_memory(self, num_envs: int) -> Any:
+        """Returns what `__call__` takes where an episode begins."""
+        return _initial_memory(self.config, num_envs)
+
+
+def _rnn(config: ModelConfig) -> RNN:
+    return RNN(
+        config.rnn_type, config.rnn_hidden_dim, config.rnn_num_layers, name="rnn"
+    )
+
+
+def _initial_memory(config: ModelConfig, num_envs: int) -> Any:
+    return initial_memory(
+        config.rnn_type, config.rnn_hidden_dim, config.rnn_num_layers, num_envs
+    )
 
 
 def actor_critic(
@@ -82,9 +134,11 @@ def actor_critic(
             "drawn from a categorical distribution: leave it away"
         )
     models = {"actor": actor, "critic": critic}
+    actor_module = RecurrentActor if actor.class_name == "RNNModel" else Actor
+    critic_module = RecurrentCritic if critic.class_name == "RNNModel" else Critic
     network = from_modules(
-        Actor(actor, action_space),
-        Critic(critic),
+        actor_module(actor, action_space),
+        critic_module(critic),
         obs_groups,
         [name for name, model in models.items() if model.obs_normalization],
     )
@@ -104,6 +158,10 @@ def from_modules(
     obs_normalization: Collection[str] = (),
 ) -> ActorCritic:
     """Returns a policy and a value function of two flax modules, for instance your own.
+
+    A module remembers if it has a method `initial_memory(num_envs)`. It then maps
+    (x, memory, is_first) to (its output, memory): a step [N, D] where `is_first` is
+    None, else a sequence [T, N, D], see `recurrent.RNN`.
 
     Args:
       actor: maps [..., Da] to a distribution (`types.Distribution`) over actions.
@@ -126,7 +184,7 @@ def from_modules(
         inputs = select(obs)
         keys = dict(zip(modules, jax.random.split(key), strict=True))
         params = {
-            name: module.init(keys[name], inputs[name])["params"]
+            name: init_module(module, keys[name], inputs[name])
             for name, module in modules.items()
         }
         stats = {
@@ -142,10 +200,10 @@ def from_modules(
         }
 
     def policy(params: Params, inputs: Any) -> Distribution:
-        return modules["actor"].apply({"params": params["actor"]}, inputs["actor"])
+        return apply_module(modules["actor"], params["actor"], inputs["actor"])
 
     def value(params: Params, inputs: Any) -> Array:
-        return modules["critic"].apply({"params": params["critic"]}, inputs["critic"])
+        return apply_module(modules["critic"], params["critic"], inputs["critic"])
 
     def update(obs_stats: Any, obs: Obs) -> Any:
         return {
@@ -153,4 +211,5 @@ def from_modules(
             for name, x in select(obs).items()
         }
 
-    return ActorCritic(init, prepare, policy, value, update)
+    recurrence = recurrence_of(modules)
+    return ActorCritic(init, prepare, policy, value, update, recurrence)

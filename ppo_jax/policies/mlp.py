@@ -10,11 +10,20 @@ from ppo_jax.policies.activations import ACTIVATIONS
 from ppo_jax.types import Array, Key
 
 
+def product(x: Array, kernel: Array) -> Array:
+    """Returns x W, [..., out], taken in the kernel's type, accumulated in float32."""
+    return jax.lax.dot_general(
+        x.astype(kernel.dtype),
+        kernel,
+        (((x.ndim - 1,), (0,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
+
+
 class Linear(nn.Module):
     """x W + b, initialised as torch does: U(-1, 1) / sqrt(fan_in), both.
 
-    With `constant` the layer starts as that constant: W = 0, b = constant. The
-    product is taken in the kernel's type and accumulated in float32.
+    With `constant` the layer starts as that constant: W = 0, b = constant.
     """
 
     features: int
@@ -34,13 +43,7 @@ class Linear(nn.Module):
             bias_init = nn.initializers.constant(self.constant)
         kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", bias_init, (self.features,))
-        product = jax.lax.dot_general(
-            x.astype(kernel.dtype),
-            kernel,
-            (((x.ndim - 1,), (0,)), ((), ())),
-            preferred_element_type=jnp.float32,
-        )
-        return product + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+        return product(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
 
 
 class MLP(nn.Module):

@@ -1,7 +1,7 @@
 """What a network is, as configuration."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ppo_jax.options import (
     check_options,
@@ -59,7 +59,9 @@ class DistributionConfig:
 class ModelConfig:
     """One network: the actor or the critic."""
 
-    class_name: str = option("MLPModel", "kind of network", one_of("MLPModel"))
+    class_name: str = option(
+        "MLPModel", "kind of network", one_of("MLPModel", "RNNModel")
+    )
     hidden_dims: tuple[int, ...] = option(
         (64, 64), "width of each hidden layer", _hidden_dims
     )
@@ -68,7 +70,21 @@ class ModelConfig:
     distribution_cfg: DistributionConfig | None = option(
         None, "distribution of the actions; the actor's only"
     )
+    rnn_type: str = option(
+        "lstm", "RNNModel: kind of its layers", one_of("lstm", "gru")
+    )
+    rnn_hidden_dim: int = option(256, "RNNModel: units of each layer", positive)
+    rnn_num_layers: int = option(1, "RNNModel: recurrent layers", positive)
 
     def __post_init__(self) -> None:
-        """Checks every field."""
+        """Checks every field, and that the kind of network reads it."""
         check_options(self)
+        for field in fields(self):
+            owner = "RNNModel" if field.name.startswith("rnn_") else self.class_name
+            value = getattr(self, field.name)
+            if owner != self.class_name and value != field.default:
+                raise ValueError(
+                    f"{field.name} = {value!r} is of a recurrent network, and "
+                    f"class_name is {self.class_name!r}: give class_name = {owner!r}, "
+                    f"or leave {field.name} away"
+                )

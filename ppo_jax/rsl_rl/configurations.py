@@ -130,8 +130,10 @@ def _part_of_policy(
     policy: Mapping[str, Any], name: str, is_normalized: bool
 ) -> dict[str, Any]:
     """Returns the model `name` of what held both models before version 4."""
-    _require_class(policy, "ActorCritic")
+    kind = _require_class(policy, "ActorCritic", "ActorCriticRecurrent")
     model: dict[str, Any] = {"obs_normalization": is_normalized}
+    if kind == "ActorCriticRecurrent":
+        model["class_name"] = "RNNModel"
     for key, value in policy.items():
         owner, _, field = key.partition("_")
         if owner == name:
@@ -144,7 +146,10 @@ def _part_of_policy(
 def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
     """Returns a model's settings, its distribution as version 5 gives it."""
     translated = {"hidden_dims": DEFAULT_HIDDEN_DIMS} | model
-    translated["class_name"] = _require_class(model, "MLPModel")
+    translated["class_name"] = _require_class(model, "MLPModel", "RNNModel")
+    if "rnn_type" in model:  # whatever is no GRU is an LSTM in rsl_rl
+        is_gru = str(model["rnn_type"]).lower() == "gru"
+        translated["rnn_type"] = "gru" if is_gru else "lstm"
     noise = {
         new: translated.pop(old)
         for old, new in OLD_DISTRIBUTION.items()

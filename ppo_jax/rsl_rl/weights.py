@@ -3,7 +3,7 @@
 Neither torch nor rsl_rl is imported: a state dict is a mapping from names to arrays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.policies.normalization import RunningStats
+from ppo_jax.policies.recurrent import KINDS
 from ppo_jax.runs.config import Config
 from ppo_jax.types import Params
 
@@ -26,6 +27,13 @@ HEAD_ROWS = {
     "GaussianDistribution": ("mean",),
     "HeteroscedasticGaussianDistribution": ("mean", "spread"),
     "BetaDistribution": ("alpha", "beta"),
+}
+
+RNN_PARAMS = {  # followed by the layer's number
+    "input_kernel": "rnn.rnn.weight_ih_l",
+    "hidden_kernel": "rnn.rnn.weight_hh_l",
+    "input_bias": "rnn.rnn.bias_ih_l",
+    "hidden_bias": "rnn.rnn.bias_hh_l",
 }
 
 
@@ -76,8 +84,10 @@ def params_to_rsl_rl(
     if distribution.class_name == "GaussianDistribution":
         actor[SPREAD_PARAMS[distribution.std_type]] = np.asarray(head["spread"])
     actor |= _write_layers(params["actor"]["mlp"], [head[row] for row in rows])
+    actor |= _write_rnn(params["actor"].get("rnn", {}))
     critic = _write_stats(obs_stats["critic"])
     critic |= _write_layers(params["critic"]["mlp"], [params["critic"]["head"]])
+    critic |= _write_rnn(params["critic"].get("rnn", {}))
     return actor, critic
 
 
@@ -104,8 +114,14 @@ def _read_model(
         kernel = take(f"mlp.{2 * index}.weight", out, width).T
         return {"kernel": kernel, "bias": take(f"mlp.{2 * index}.bias", len(kernel.T))}
 
-    first = state.get("mlp.0.weight")
-    num_inputs = None if first is None else np.shape(first)[-1]
+    is_recurrent = config.class_name == "RNNModel"
+    reads = RNN_PARAMS["input_kernel"] + "0" if is_recurrent else "mlp.0.weight"
+    first = state.get(reads)
+    num_obs = num_inputs = None if first is None else np.shape(first)[-1]
+    parts: dict[str, Any] = {}
+    if is_recurrent:
+        parts["rnn"] = _read_rnn(take, config, num_obs)
+        num_inputs = config.rnn_hidden_dim
     widths = [num_inputs if dim == -1 else dim for dim in config.hidden_dims]
     hidden = enumerate(pairwise([num_inputs, *widths]))
     mlp = {f"layer_{i}": layer(i, width, out) for i, (width, out) in hidden}
@@ -117,8 +133,8 @@ def _read_model(
 
     stats: RunningStats | tuple[()] = ()
     if config.obs_normalization:
-        mean = take("obs_normalizer._mean", 1, num_inputs)[0]
-        var = take("obs_normalizer._var", 1, num_inputs)[0]
+        mean = take("obs_normalizer._mean", 1, num_obs)[0]
+        var = take("obs_normalizer._var", 1, num_obs)[0]
         count = take("obs_normalizer.count")
         state.pop("obs_normalizer._std", None)  # the root of the variance
         stats = RunningStats(
@@ -132,7 +148,35 @@ def _read_model(
             f"the rsl_rl state dict of the {model} holds {sorted(state)[0]!r}, not "
             "used here: was it saved by another model?"
         )
-    return _to_jax({"mlp": mlp, "head": head}), stats
+    return _to_jax(parts | {"mlp": mlp, "head": head}), stats
+
+
+def _read_rnn(
+    take: Callable[..., np.ndarray], config: ModelConfig, num_obs: int | None
+) -> dict[str, Any]:
+    """Returns the recurrent layers; torch's kernels are [gates * H, in]."""
+    units = config.rnn_hidden_dim
+    width = KINDS[config.rnn_type].num_gates * units
+    layers = {}
+    for index in range(config.rnn_num_layers):
+        num_inputs = {"input_kernel": units if index else num_obs}
+        layer = {}
+        for name, theirs in RNN_PARAMS.items():
+            if name.endswith("kernel"):
+                shape = (width, num_inputs.get(name, units))
+            else:
+                shape = (width,)
+            layer[name] = take(f"{theirs}{index}", *shape).T
+        layers[f"layer_{index}"] = layer
+    return layers
+
+
+def _write_rnn(rnn: Params) -> dict[str, np.ndarray]:
+    return {
+        f"{theirs}{index}": np.asarray(rnn[f"layer_{index}"][name]).T
+        for index in range(len(rnn))
+        for name, theirs in RNN_PARAMS.items()
+    }
 
 
 def _rows(last: Params, distribution: DistributionConfig) -> dict[str, Any]:
@@ -163,10 +207,13 @@ def _require_shape(
     fits = [b is None or a == b for a, b in zip(shape, wanted, strict=False)]
     if len(shape) != len(wanted) or not all(fits):
         text = ", ".join("any" if dim is None else str(dim) for dim in wanted)
+        field = "rnn_hidden_dim" if name.startswith("rnn.") else "hidden_dims"
+        value = getattr(config, field)
+        value = list(value) if isinstance(value, tuple) else value
         raise ValueError(
             f"{name!r} of the {model} has the shape {list(shape)} in the rsl_rl state "
-            f"dict, but [{text}] with {model}.hidden_dims = "
-            f"{list(config.hidden_dims)}: give the configuration that it was saved with"
+            f"dict, but [{text}] with {model}.{field} = {value}: "
+            "give the configuration that it was saved with"
         )
 
 

@@ -150,6 +150,14 @@ class Config:
                 f"algorithm.num_mini_batches = {self.algorithm.num_mini_batches}: "
                 "give more environments or fewer minibatches"
             )
+        remembers = "RNNModel" in (self.actor.class_name, self.critic.class_name)
+        if remembers and self.num_envs < self.algorithm.num_mini_batches:
+            raise ValueError(
+                f"num_envs = {self.num_envs} are too few for algorithm."
+                f"num_mini_batches = {self.algorithm.num_mini_batches}: a network with "
+                "memory learns from whole environments; give more of them or fewer "
+                "minibatches"
+            )
 
 
 def parts_of(

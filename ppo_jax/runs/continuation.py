@@ -17,7 +17,7 @@ def saved_part(trainer: Trainer, run: RunState) -> RunState:
 def without_simulator(run: RunState) -> RunState:
     """Returns what of a run, or of many, outlives its simulator."""
     episodes = run.episodes._replace(episode_return=(), episode_length=())
-    return run._replace(env_state=(), obs={}, episodes=episodes)
+    return run._replace(env_state=(), obs={}, carry=(), episodes=episodes)
 
 
 def with_simulator(saved: RunState, fresh: RunState) -> RunState:
@@ -26,7 +26,8 @@ def with_simulator(saved: RunState, fresh: RunState) -> RunState:
         episode_return=fresh.episodes.episode_return,
         episode_length=fresh.episodes.episode_length,
     )
-    return saved._replace(env_state=fresh.env_state, obs=fresh.obs, episodes=episodes)
+    began = {name: getattr(fresh, name) for name in ("env_state", "obs", "carry")}
+    return saved._replace(episodes=episodes, **began)
 
 
 def resume(trainer: Trainer, saved: RunState) -> RunState:

@@ -45,6 +45,7 @@ TASKS = {
     "cartpole": own("envs.cartpole", "Cartpole"),
     "franka_reach": own("envs.franka_reach", "FrankaReach"),
     "franka_lift": own("envs.franka_lift", "FrankaLift"),
+    "recall": own("envs.recall", "Recall"),
     "gymnax:CartPole-v1": gymnax("CartPole-v1"),
     "gymnax:Pendulum-v1": gymnax("Pendulum-v1"),
     "brax:inverted_pendulum": brax("inverted_pendulum"),

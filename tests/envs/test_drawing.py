@@ -16,9 +16,16 @@ from envs import drawing
 from envs.cartpole import Cartpole, CartpoleState
 from envs.franka_lift import FrankaLift
 from envs.franka_reach import FrankaReach
+from envs.recall import Recall
 
 KEY = jax.random.key(0)
-TASKS = [Cartpole(), FrankaReach(), FrankaReach(orientation=True), FrankaLift()]
+TASKS = [
+    Cartpole(),
+    FrankaReach(),
+    FrankaReach(orientation=True),
+    Recall(),
+    FrankaLift(),
+]
 
 
 def make_view(size=(4.0, 3.0)):

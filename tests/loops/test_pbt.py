@@ -90,7 +90,7 @@ def runs_at(iteration):
         ),
         env_state=40 + number,
         obs={"policy": 50 + number[:, None]},
-        carry=(),
+        carry={"actor": 70 + number[:, None], "critic": ()},
         episodes=episodes._replace(episode_return=60 + number[:, None]),
         key=jax.random.split(jax.random.key(iteration), 4),
     )
@@ -112,6 +112,8 @@ def test_what_is_learned_is_copied_and_the_world_stays(maybe_jit):
         jax.tree.leaves(runs.train), jax.tree.leaves(before.train), strict=True
     ):
         np.testing.assert_array_equal(now, then[news["parent"]])
+    remembered = before.carry["actor"].at[0].set(0)  # of another network: forgotten
+    np.testing.assert_array_equal(runs.carry["actor"], remembered)
     for name in ("env_state", "obs", "episodes"):
         jax.tree.map(
             np.testing.assert_array_equal, getattr(runs, name), getattr(before, name)

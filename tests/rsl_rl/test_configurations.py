@@ -255,6 +255,29 @@ def test_a_symmetry_is_named_by_its_function_or_its_path(augment):
     )
 
 
+# The default of rsl_rl is one LSTM of 256; what is no GRU is an LSTM.
+@pytest.mark.parametrize(
+    ("given", "layers"),
+    [
+        ({}, ("lstm", 256, 1)),
+        ({"rnn_type": "GRU", "rnn_hidden_dim": 64}, ("gru", 64, 1)),
+        ({"rnn_type": "LSTM", "rnn_num_layers": 2}, ("lstm", 256, 2)),
+    ],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_recurrent_networks_are_translated(given, layers, old):
+    if old:
+        kind = {"class_name": "ActorCriticRecurrent"}
+        config = config_from_rsl_rl(of_before_version_4(**kind, **given))
+    else:
+        model = {"class_name": "rsl_rl.models:RNNModel"} | given
+        config = config_from_rsl_rl(runner(actor=model, critic=model))
+    for model in (config.actor, config.critic):
+        assert model.class_name == "RNNModel"
+        found = model.rnn_type, model.rnn_hidden_dim, model.rnn_num_layers
+        assert found == layers
+
+
 class Mine:
     """Somebody's own model."""
 
@@ -265,7 +288,7 @@ class Mine:
         ("MLPModel", None),
         ("rsl_rl.models:MLPModel", None),
         ("rsl_rl.models.mlp_model.MLPModel", None),
-        ("rsl_rl.models:RNNModel", "rsl_rl's RNNModel is not"),
+        ("rsl_rl.models:TransformerModel", "rsl_rl's TransformerModel is not"),
         ("robots.models:MLPModel", "^robots.models:MLPModel is not"),
         (Mine, f"^{__name__}:Mine is not"),
     ],
@@ -282,10 +305,7 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
 @pytest.mark.parametrize(
     ("configuration", "feature"),
     [
-        (
-            of_before_version_4(class_name="ActorCriticRecurrent"),
-            "ActorCriticRecurrent",
-        ),
+        (of_before_version_4(class_name="StudentTeacher"), "StudentTeacher"),
         (runner({"rnd_cfg": {"weight": 1.0}}), "rnd_cfg"),
         (
             runner({"symmetry_cfg": {"data_augmentation_func": IN_TORCH}}),
@@ -293,7 +313,6 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
         ),
         (runner({"share_cnn_encoders": True}), "share_cnn_encoders"),
         (runner({"class_name": "Distillation"}), "Distillation"),
-        (runner(actor={"class_name": "RNNModel", "rnn_type": "gru"}), "RNNModel"),
         (runner(critic={"class_name": "CNNModel", "cnn_cfg": {}}), "CNNModel"),
         (runner(actor={"distribution_cfg": {"class_name": "Mine"}}), "Mine"),
         (runner(class_name="DistillationRunner"), "DistillationRunner"),

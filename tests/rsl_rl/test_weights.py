@@ -105,6 +105,35 @@ def test_parameters_make_the_round_trip(name, obs_normalization):
         np.testing.assert_allclose(x, y, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_recurrent_parameters_make_the_round_trip(kind):
+    """And are torch's: [gates * H, in], named by layer, after the MLP's."""
+    rnn = {"class_name": "RNNModel", "rnn_type": kind, "rnn_hidden_dim": 7}
+    config = config_with(HEADS["scalar"])
+    config = replace(
+        config,
+        actor=replace(config.actor, rnn_num_layers=2, **rnn),
+        critic=replace(config.critic, **rnn),
+    )
+    network = actor_critic(Continuous(NUM_ACTIONS), config.actor, config.critic)
+    obs = {"policy": jnp.zeros((1, NUM_OBS))}
+    params, stats = network.init(jax.random.key(0), obs)
+    actor, critic = params_to_rsl_rl(config, params, stats)
+    width = {"lstm": 4, "gru": 3}[kind] * 7
+    assert [name for name in actor if name.startswith("rnn")] == list(actor)[-8:]
+    assert actor["rnn.rnn.weight_ih_l0"].shape == (width, NUM_OBS)
+    assert actor["rnn.rnn.weight_ih_l1"].shape == (width, 7)
+    assert actor["rnn.rnn.weight_hh_l1"].shape == (width, 7)
+    assert actor["mlp.0.weight"].shape == (8, 7)
+    read, read_stats = params_from_rsl_rl(config, actor, critic)
+    assert jax.tree.structure(read) == jax.tree.structure(params)
+    jax.tree.map(np.testing.assert_array_equal, (read, read_stats), (params, stats))
+
+    actor["rnn.rnn.weight_hh_l0"] = actor["rnn.rnn.weight_hh_l0"][:, :3]
+    with pytest.raises(ValueError, match="rnn_hidden_dim = 7"):
+        params_from_rsl_rl(config, actor, critic)
+
+
 def softplus(x):
     return np.log1p(np.exp(x))
 

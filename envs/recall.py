@@ -1,0 +1,89 @@
+"""Recall: a cue is seen once and asked for later. Without memory half of all is won."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs import drawing
+from ppo_jax.types import Array, Continuous, Key, Obs
+
+MIN_DELAY, MAX_DELAY = 4, 12  # steps from the cue to the question
+
+
+class RecallState(NamedTuple):
+    """What was shown, and when it is asked for."""
+
+    cue: Array  # [] -1 or 1
+    delay: Array  # [] int32, steps from the cue to the question
+    step: Array  # [] int32, steps taken
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A cue, left or right, is shown once; some steps later an arm has to point there.
+
+    Observed are (cue, 0) in the first step, (0, 0) while waiting, and (0, 1) when it is
+    asked for; then the episode ends, and pays 1 if the action has the cue's sign.
+
+    A policy without memory wins exactly 1/2, whatever it does: in the step that pays it
+    sees (0, 1) after either cue, so its action is independent of a cue of mean 0. One
+    with memory wins 1.
+
+    Source: the T-maze of Bakker 2002 (Reinforcement learning with LSTM), without maze.
+    """
+
+    @property
+    def action_space(self) -> Continuous:
+        """One number; its sign is the answer."""
+        return Continuous(1)
+
+    @property
+    def max_episode_length(self) -> int:
+        """One more than the longest episode: only those begun half-way are cut."""
+        return MAX_DELAY + 2
+
+    @property
+    def step_dt(self) -> float:
+        """0.1 s, for videos."""
+        return 0.1
+
+    def reset(self, key: Key) -> RecallState:
+        """Draws the cue and the delay."""
+        cue_key, delay_key = jax.random.split(key)
+        shape, least, most = (), MIN_DELAY, MAX_DELAY + 1
+        return RecallState(
+            cue=jax.random.rademacher(cue_key, shape, jnp.float32),
+            delay=jax.random.randint(delay_key, shape, least, most, jnp.int32),
+            step=jnp.zeros(shape, jnp.int32),
+        )
+
+    def step(
+        self, state: RecallState, action: Array, key: Key, common_step: Array
+    ) -> tuple[RecallState, Array, Array, dict[str, Array]]:
+        """Waits, or takes the answer; see `Task.step`."""
+        asked = state.step == state.delay
+        reward = (asked & (action[0] * state.cue > 0)).astype(jnp.float32)
+        log = {"Metrics/success_rate": reward}
+        return state._replace(step=state.step + 1), reward, asked, log
+
+    def observe(self, state: RecallState, key: Key) -> Obs:
+        """Returns the cue, 0 after the first step, and whether it is asked for; [2]."""
+        cue = jnp.where(state.step == 0, state.cue, 0.0)
+        asked = (state.step == state.delay).astype(jnp.float32)
+        return {"policy": jnp.stack([cue, asked])}
+
+    def draw(self, state: RecallState, figure: Any) -> None:
+        """Draws the lamp that is lit: left or right is the cue, the middle asks."""
+        from matplotlib.patches import Circle
+
+        axes = drawing.flat_axes(figure, center=(0.0, 0.0), height=4.0)
+        cue, delay, step = float(state.cue), int(state.delay), int(state.step)
+        lit = {0: cue, delay: 0.0}.get(step)
+        for place in (-1.0, 0.0, 1.0):
+            color = drawing.ORANGE if place == lit else "white"
+            lamp = Circle((place, 0.0), 0.35, facecolor=color, edgecolor=drawing.INK)
+            axes.add_artist(lamp)
+        side = "left" if cue < 0 else "right"
+        drawing.write(figure, f"step {step} of {delay}     the cue was {side}")
