@@ -2,9 +2,11 @@
 
 import math
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ppo_jax.cli import entry
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
 
@@ -24,7 +26,8 @@ def report(outcome: Any, config: Config, compile_seconds: float) -> None:
     from ppo_jax.runs import checkpoint, plots
 
     progress, folder = outcome.progress, outcome.folder
-    picture = plots.save_learning_curve(folder, config.task, config.solved_return)
+    draw = lambda: plots.save_learning_curve(folder, config.task, config.solved_return)
+    picture = decoration(draw, "the learning curve")
     video = folders.experiment_of(config).lower() + ".mp4"
     print(
         f"\nTrained {progress.iteration} iterations ({progress.env_steps:,} steps) in "
@@ -32,12 +35,23 @@ def report(outcome: Any, config: Config, compile_seconds: float) -> None:
     )
     print(f"  run             {folder}")
     print(f"  checkpoint      {checkpoint.path_of(folder, progress.iteration)}")
-    print(f"  learning curve  {picture}")
+    if picture:
+        print(f"  learning curve  {picture}")
     play = f"--checkpoint {shlex.quote(str(folder))} --video {shlex.quote(video)}"
     print(f"  watch it        uv run play.py {play}")
     if config.logger == "tensorboard":
         print(f"  curves          uv run tensorboard --logdir {folder.parent}")
     print(verdict(folder, progress.scalars["episode_return"], config.solved_return))
+
+
+def decoration(make: Callable[[], Path], what: str) -> Path | None:
+    """Returns what only decorates a run; nothing but a warning if it cannot be made."""
+    try:
+        return make()
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        entry.complain(f"{what} could not be made, the run is complete: {reason}")
+        return None
 
 
 def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
@@ -49,7 +63,10 @@ def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
     sentence = f"Mean return of the last 100 episodes: {episode_return:.2f}"
     if goal is None:
         return f"{sentence}."
-    table = metrics.read_table(folder)
+    try:
+        table = metrics.read_table(folder)
+    except (ValueError, OSError) as error:
+        return f"{sentence}. The goal is {goal:g}; when it was reached: {error}."
     rows = zip(table["iteration"], table["episode_return"], strict=True)
     reached = [int(iteration) + 1 for iteration, value in rows if value >= goal]
     if not reached:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from ppo_jax.cli import command_line, entry, filming, help_page, weights
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
-from ppo_jax.cli.report import announce, report
+from ppo_jax.cli.report import announce, decoration, report
 from ppo_jax.cli.tasks import (
     AGENT_TOKENS,
     ENV_TOKENS,
@@ -23,7 +24,7 @@ from ppo_jax.cli.tasks import (
 )
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
-from ppo_jax.runs.config_fields import flatten, override, save, short_name
+from ppo_jax.runs.config_fields import flatten, override, short_name
 from ppo_jax.types import Simulator
 
 FLAGS = [
@@ -144,26 +145,27 @@ def start(arguments: Arguments) -> int:
 
 def resume(arguments: Arguments) -> int:
     """Goes on with a run in its own folder: bit for bit, unless in a simulator."""
-    from ppo_jax.runs import continuation, trainers
+    from ppo_jax.runs import continuation, lock, metrics, trainers
 
     started = time.perf_counter()
-    folder, which, saved = weights.find_run(arguments.flags)
-    given = config_overrides(arguments, without={"task"})
-    if arguments.tokens:
-        given["simulator.overrides"] = tuple(arguments.tokens)
-    config = override(saved, given)
-    refuse_changes(folder, saved, config)
-    announce(config)
-    with open_trainer(config, film="video" in arguments.flags) as trainer:
-        restored = weights.restore(trainer, folder, which)
-        trainers.lower(trainer)
-        save(config, folder / folders.CONFIG_FILE)
-        run = continuation.resume(trainer, restored.state)
-        run = run._replace(
-            train=weights.with_learning_rate(run.train, trainer, arguments)
-        )
-        seconds = restored.meta["seconds"]
-        return train(trainer, folder, run, seconds, started, arguments)
+    folder, which, _ = weights.find_run(arguments.flags)
+    with lock.held(folder):
+        saved = folders.load_config(folder)
+        given = config_overrides(arguments, without={"task"})
+        if arguments.tokens:
+            given["simulator.overrides"] = tuple(arguments.tokens)
+        config = override(saved, given)
+        refuse_changes(folder, saved, config)
+        metrics.check_table(folder)
+        announce(config)
+        with open_trainer(config, film="video" in arguments.flags) as trainer:
+            restored = weights.restore(trainer, folder, which)
+            trainers.lower(trainer)
+            run = continuation.resume(trainer, restored.state)
+            learned = weights.with_learning_rate(run.train, trainer, arguments)
+            run = run._replace(train=learned)
+            seconds = restored.meta["seconds"]
+            return train(trainer, folder, run, seconds, started, arguments)
 
 
 def train(
@@ -176,7 +178,7 @@ def train(
 ) -> int:
     """Runs the training loop with its display and ends with the result."""
     from ppo_jax.cli import console
-    from ppo_jax.runs import finite, runner
+    from ppo_jax.runs import finite, runner, storage
 
     ahead = threading.Thread(target=_import_ahead)
     ahead.start()
@@ -201,8 +203,9 @@ def train(
                 on_signal=lambda name: display.note(
                     f"{name}: saving; once more stops at once"
                 ),
+                on_note=display.note,
             )
-    except finite.NotFinite as error:
+    except (finite.NotFinite, storage.Unwritable) as error:
         entry.complain(str(error))
         return 1
     report(outcome, trainer.config, compile_seconds)
@@ -212,8 +215,10 @@ def train(
         return 128 + signal.Signals[outcome.stopped_by]
     if "video" in arguments.flags:
         path = folder / "videos" / "play.mp4"
-        path = filming.film(trainer, outcome.run.train, path, trainer.config.seed)
-        print(f"  video           {path}")
+        learned, seed = outcome.run.train, trainer.config.seed
+        film = lambda: filming.film(trainer, learned, path, seed)
+        if decoration(film, "the video"):
+            print(f"  video           {path}")
     return 0
 
 
@@ -240,4 +245,5 @@ def refuse_changes(folder: Path, saved: Config, config: Config) -> None:
 def _import_ahead() -> None:
     """Imports, while XLA compiles, what saving, logging and drawing need later."""
     for name in ("orbax.checkpoint", "tensorboardX", "matplotlib.backends.backend_agg"):
-        import_module(name)
+        with suppress(Exception):  # it is raised again where it is needed
+            import_module(name)

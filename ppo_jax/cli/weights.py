@@ -63,6 +63,8 @@ def restore(trainer: Any, folder: Path, which: str) -> Any:
     template = continuation.saved_part(trainer, trainers.abstract_run(trainer))
     restored = checkpoint.restore_run(folder, template, which)
     print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
+    if changed := folders.changed_versions(folder):
+        print(changed)
     newest = checkpoint.iterations(folder)[-1]
     if which != "latest" and newest > restored.iteration:
         raise ValueError(
@@ -97,6 +99,8 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
         learned = restored.state
     learned = learned._replace(iteration=jnp.zeros((), jnp.int32))
     learned = with_learning_rate(learned, trainer, arguments)
+    schedule = trainer.config.algorithm.schedule
+    print(f"The {schedule} learning rate is {float(learned.learning_rate):g}.")
     return trainers.start(trainer)._replace(train=learned)
 
 
@@ -127,10 +131,16 @@ def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
 
 
 def with_learning_rate(state: Any, trainer: Any, arguments: Arguments) -> Any:
-    """Puts a learning rate that was typed into a restored state, where it is kept."""
+    """Returns a restored state with the learning rate that it goes on with.
+
+    That is the one that was typed; else the configured one of a fixed schedule, or the
+    one that an adaptive schedule had come to.
+    """
     import jax.numpy as jnp
 
-    if "algorithm.learning_rate" not in arguments.overrides:
+    algorithm = trainer.config.algorithm
+    is_typed = "algorithm.learning_rate" in arguments.overrides
+    if not is_typed and algorithm.schedule == "adaptive":
         return state
-    rate = jnp.asarray(trainer.config.algorithm.learning_rate, jnp.float32)
+    rate = jnp.asarray(algorithm.learning_rate, jnp.float32)
     return state._replace(learning_rate=rate)

@@ -5,21 +5,41 @@ dozens. There is nothing of them to write: their places stay empty, and when rea
 are made anew with the shape and the type that the reader asks for.
 """
 
+import errno
 import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+OVERHEAD = 32_768  # bytes that orbax writes beside the arrays, and more
+
 
 def write(path: Path, tree: Any) -> None:
-    """Writes the arrays of a tree into a new folder."""
+    """Writes the arrays of a tree into a new folder.
+
+    Raises:
+      OSError: there is no room for them, or the disk refuses them.
+    """
     import orbax.checkpoint as ocp
 
-    with _checkpointer() as checkpointer:
-        args = ocp.args.StandardSave(_without_empty(tree))
-        checkpointer.save(path.absolute(), args=args)
+    _require_room(path, sum(x.nbytes for x in jax.tree.leaves(tree)))
+    args = ocp.args.StandardSave(_without_empty(tree))
+    try:
+        with _quiet_threads(), _checkpointer() as checkpointer:
+            checkpointer.save(path.absolute(), args=args)
+    except ValueError as error:  # tensorstore's name for whatever a disk says
+        number = _errno_in(str(error))
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def read(path: Path, template: Any) -> Any:
@@ -49,8 +69,38 @@ def _without_empty(tree: Any) -> Any:
     return jax.tree.map(lambda x: x if x.size else (), tree)
 
 
+def _require_room(path: Path, size: int) -> None:
+    """Raises OSError where a disk is too full; orbax would say it in many words."""
+    free, needed = shutil.disk_usage(path.parent).free, size + OVERHEAD
+    if free < needed:
+        words = f"{needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, words, str(path))
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Lets threads that find the loop closed, after an error, end without a word."""
+    hook = sys.unraisablehook
+
+    def unless_closed(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    sys.unraisablehook = unless_closed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+
+
+def _errno_in(message: str) -> int | None:
+    found = re.search(r"os_error_code='(\d+)'", message)
+    return int(found[1]) if found else None
+
+
 def _checkpointer() -> Any:
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # What its threads meet is raised as well: nobody needs their tracebacks.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())

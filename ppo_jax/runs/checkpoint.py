@@ -9,7 +9,9 @@ the sums are there, and answers a damaged file with pages of tracebacks.
 
 import json
 import math
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,8 @@ from ppo_jax.types import RunState, TrainState
 FOLDER = "checkpoints"
 SET_ASIDE = "set_aside"  # where a run keeps what it does not go on from
 META = "meta.json"
+NUMBER = re.compile(r"0|[1-9][0-9]*")  # names of checkpoints: "0007" is somebody else's
+LEFTOVER = re.compile(rf"\.({NUMBER.pattern})\.(unfinished|deleted)")
 
 
 class Restored(NamedTuple):
@@ -43,36 +47,45 @@ class NotFinite(ValueError):
         super().__init__(f"{path} is not finite: the state is not saved")
 
 
-def save(folder: Path, run: RunState, meta: dict[str, Any], keep: int) -> Path:
+def save(
+    folder: Path,
+    run: RunState,
+    meta: dict[str, Any],
+    keep: int,
+    on_written: Callable[[], None] = lambda: None,
+) -> Path:
     """Writes a checkpoint of a run, then deletes those no longer kept.
 
     Args:
-      folder: of the run.
+      folder: of the run, which is there.
       run: everything.
       meta: plain values to keep with it; "episode_return", a number or None, ranks it.
       keep: how many of the newest stay, beside the best.
+      on_written: called when all is on the disk, right before it counts.
 
     Returns:
       The checkpoint's folder.
 
     Raises:
       NotFinite: a learned number is NaN or infinite; nothing is written.
+      OSError: the disk is full or gone; what was written of it is deleted.
     """
     for path, x in _leaves(run.train):
         if not _is_finite(x):
             raise NotFinite(path)
-    final = path_of(folder, int(run.train.iteration))
+    iteration = int(run.train.iteration)
+    final = path_of(folder, iteration)
     unfinished = final.with_name(f".{final.name}.unfinished")
-    for leftover in final.parent.glob(".*"):
-        shutil.rmtree(leftover)
-    unfinished.mkdir(parents=True)
-    shapes = {}
-    for name, item in _items(run).items():
-        arrays.write(unfinished / name, item)
-        shapes[name] = {path: _shape(x) for path, x in _leaves(item)}
-    (unfinished / META).write_text(json.dumps(meta | {"arrays": shapes}, indent=1))
-    digests.write(unfinished)
-    unfinished.rename(final)
+    _clean(final.parent)
+    try:
+        final.parent.mkdir(exist_ok=True)  # and not the run's folder, if that is gone
+        unfinished.mkdir()
+        _write(unfinished, run, meta | {"iteration": iteration})
+        on_written()
+        unfinished.rename(final)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     _prune(folder, keep)
     return final
 
@@ -106,8 +119,8 @@ def iterations(folder: Path) -> list[int]:
     """Returns the iterations of which a finished checkpoint is there, oldest first."""
     if not (folder / FOLDER).is_dir():
         return []
-    names = (path.name for path in (folder / FOLDER).iterdir() if path.is_dir())
-    return sorted(int(name) for name in names if name.isdigit())
+    paths = [path for path in (folder / FOLDER).iterdir() if path.is_dir()]
+    return sorted(int(path.name) for path in paths if NUMBER.fullmatch(path.name))
 
 
 def path_of(folder: Path, iteration: int) -> Path:
@@ -115,13 +128,21 @@ def path_of(folder: Path, iteration: int) -> Path:
     return folder / FOLDER / str(iteration)
 
 
+def last_good(folder: Path) -> str:
+    """Returns a sentence on what can be used of a run that broke off."""
+    saved = iterations(folder)
+    if saved:
+        return f"The last good checkpoint is {path_of(folder, saved[-1])}."
+    return "There is no checkpoint yet: give a smaller save_interval to have one."
+
+
 def best_iteration(folder: Path) -> int:
     """Returns the iteration of the checkpoint with the best return, the newest such."""
 
     def rank(iteration: int) -> tuple[float, int]:
         try:
-            score = _read_meta(path_of(folder, iteration))["episode_return"]
-        except (OSError, ValueError, KeyError):  # damaged
+            score = _meta_of(folder, iteration)["episode_return"]
+        except (digests.Damaged, KeyError):
             score = None
         return -math.inf if score is None else score, iteration
 
@@ -135,14 +156,14 @@ def set_aside(folder: Path, after: int) -> list[Path]:
       Where they are now.
     """
     moved = []
-    for iteration in iterations(folder):
-        if iteration > after:
-            target, count = folder / SET_ASIDE / str(iteration), 1
+    for path in sorted((folder / FOLDER).glob("*")):
+        if NUMBER.fullmatch(path.name) and int(path.name) > after:
+            target, count = folder / SET_ASIDE / path.name, 1
             while target.exists():
                 count += 1
-                target = target.with_name(f"{iteration}_{count}")
+                target = target.with_name(f"{path.name}_{count}")
             target.parent.mkdir(exist_ok=True)
-            moved.append(path_of(folder, iteration).rename(target))
+            moved.append(path.rename(target))
     return moved
 
 
@@ -152,12 +173,34 @@ def _items(run: RunState) -> dict[str, Any]:
     return {"train": run.train, "run": rest}
 
 
+def _write(path: Path, run: RunState, meta: dict[str, Any]) -> None:
+    """Writes the files of a checkpoint into a folder."""
+    shapes = {}
+    for name, item in _items(run).items():
+        arrays.write(path / name, item)
+        shapes[name] = {array: _shape(x) for array, x in _leaves(item)}
+    (path / META).write_text(json.dumps(meta | {"arrays": shapes}, indent=1))
+    digests.write(path)
+
+
+def _clean(checkpoints: Path) -> None:
+    """Deletes what deaths have left behind here of ours, and nothing else."""
+    for path in checkpoints.glob(".*"):
+        if LEFTOVER.fullmatch(path.name):
+            _delete(path)
+
+
 def _prune(folder: Path, keep: int) -> None:
     """Deletes all but the newest and the best; half deleted is not a checkpoint."""
     known = iterations(folder)
     for iteration in set(known[:-keep]) - {best_iteration(folder)}:
         path = path_of(folder, iteration)
-        shutil.rmtree(path.rename(path.with_name(f".{iteration}.deleted")))
+        _delete(path.rename(path.with_name(f".{iteration}.deleted")))
+
+
+def _delete(path: Path) -> None:
+    """Deletes a folder as far as that goes; on NFS what is open stays for a while."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _restore(folder: Path, templates: dict[str, Any], which: str) -> Restored:
@@ -167,11 +210,12 @@ def _restore(folder: Path, templates: dict[str, Any], which: str) -> Restored:
         path = path_of(folder, iteration)
         try:
             digests.verify(path, META)
-            meta = _read_meta(path)
+            meta = _meta_of(folder, iteration)
             _check_fit(path, templates, meta)
             state = {
                 name: _read_arrays(path / name, t) for name, t in templates.items()
             }
+            _check_number(iteration, int(state["train"].iteration), "arrays")
         except digests.Damaged as damage:
             skipped.append(f"The checkpoint {path} is damaged: {damage}.")
             continue
@@ -189,7 +233,7 @@ def _candidates(folder: Path, which: str) -> list[int]:
         return known[::-1]
     if which == "best":
         wanted = best_iteration(folder)
-    elif which.isdigit() and int(which) in known:
+    elif which in map(str, known):
         wanted = int(which)
     else:
         raise ValueError(
@@ -213,8 +257,20 @@ def _check_fit(path: Path, templates: dict[str, Any], meta: dict[str, Any]) -> N
                 )
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
-    return json.loads((path / META).read_text())
+def _meta_of(folder: Path, iteration: int) -> dict[str, Any]:
+    """Reads what a checkpoint says of itself; raises Damaged if it is another's."""
+    try:
+        meta = json.loads((path_of(folder, iteration) / META).read_text())
+        found = meta["iteration"]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise digests.Damaged(f"{META} cannot be read") from None
+    _check_number(iteration, found, META)
+    return meta
+
+
+def _check_number(name: int, found: int, where: str) -> None:
+    if name != found:
+        raise digests.Damaged(f"it is called {name}, and its {where} say {found}")
 
 
 def _read_arrays(path: Path, template: Any) -> Any:

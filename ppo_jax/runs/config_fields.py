@@ -36,13 +36,18 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
-def save(config: Config, path: Path) -> None:
-    """Writes the configuration as YAML, whole or not at all."""
+def to_yaml(config: Config) -> str:
+    """Returns the configuration as the text of a YAML file."""
     import yaml
 
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes the configuration as YAML, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    temporary.write_text(to_yaml(config))
     os.replace(temporary, path)
 
 

@@ -62,13 +62,7 @@ def require_finite(
 
 def not_finite(folder: Path, iteration: int, what: str) -> NotFinite:
     """Returns the error that says what broke, when, and what can still be used."""
-    saved = checkpoint.iterations(folder)
-    last = (
-        f"The last good checkpoint is {checkpoint.path_of(folder, saved[-1])}."
-        if saved
-        else "There is no checkpoint yet: give a smaller save_interval to have one."
-    )
     return NotFinite(
         f"in iteration {iteration} {what} became NaN or infinite; training stopped and "
-        f"nothing of it was saved. {last}"
+        f"nothing of it was saved. {checkpoint.last_good(folder)}"
     )

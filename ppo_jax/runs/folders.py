@@ -4,12 +4,15 @@ import datetime
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from ppo_jax.runs import checkpoint, config_fields
 from ppo_jax.runs.config import Config
 
 LOG_ROOT = Path("logs") / "ppo_jax"
 CONFIG_FILE = Path("params") / "agent.yaml"
+MANIFEST = "run.json"
+LIBRARIES = ("ppo_jax", "jax", "jaxlib", "flax", "optax", "numpy")  # make the numbers
 
 
 def new_run_folder(cfg: Config) -> Path:
@@ -23,8 +26,42 @@ def new_run_folder(cfg: Config) -> Path:
         "created_at": now(),
         "metadata": versions() | {"agent": cfg.simulator.agent},
     }
-    (folder / "run.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    _write_manifest(folder, manifest)
     return folder
+
+
+def record(folder: Path, cfg: Config) -> None:
+    """Writes with which configuration and which versions a run has gone on.
+
+    The versions before are kept in its description.
+    """
+    path = folder / CONFIG_FILE
+    text = config_fields.to_yaml(cfg)
+    if not path.is_file() or path.read_text() != text:
+        config_fields.save(cfg, path)
+    manifest = _read_manifest(folder)
+    if manifest and changed_versions(folder):
+        before = {name: manifest["metadata"].get(name) for name in versions()}
+        manifest["earlier_versions"] = [*manifest.get("earlier_versions", []), before]
+        manifest["metadata"] |= versions()
+        _write_manifest(folder, manifest)
+
+
+def changed_versions(folder: Path) -> str:
+    """Returns a sentence if a run was written with other versions than are here."""
+    manifest = _read_manifest(folder)
+    if not manifest:
+        return (
+            f"{folder / MANIFEST} cannot be read: whether the run goes on bit for bit "
+            "is not known."
+        )
+    there, here = manifest["metadata"], versions()
+    changed = [name for name in LIBRARIES if there.get(name) != here[name]]
+    if not changed:
+        return ""
+    words = [f"{name} {there.get(name)}, here {here[name]}" for name in changed]
+    said = ", ".join(words)
+    return f"{folder} was written with {said}: it goes on, but not bit for bit."
 
 
 def new_folder(parent: Path, name: str = "") -> Path:
@@ -50,9 +87,8 @@ def versions() -> dict[str, str]:
     """Returns the versions of what numbers depend on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    names = ("ppo_jax", "jax", "jaxlib", "flax", "optax", "numpy")
     versions = {"python": sys.version.split()[0]}
-    for name in names:
+    for name in LIBRARIES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -87,7 +123,7 @@ def find_run(selector: str | None, experiment: str) -> tuple[Path, str]:
             "or give --checkpoint PATH"
         )
     path, which = Path(selector), "latest"
-    if path.name.isdigit() and path.parent.name == checkpoint.FOLDER:
+    if path.parent.name == checkpoint.FOLDER:
         path, which = path.parent.parent, path.name
     elif path.name == checkpoint.FOLDER:
         path = path.parent
@@ -112,3 +148,18 @@ def find_run(selector: str | None, experiment: str) -> tuple[Path, str]:
 def load_config(folder: Path) -> Config:
     """Reads the configuration that a run was made with."""
     return config_fields.load(folder / CONFIG_FILE)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Returns a run's description; nothing if it is missing or damaged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return manifest if isinstance(manifest["metadata"], dict) else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    temporary = folder / f".{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+    temporary.replace(folder / MANIFEST)

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,15 @@ from ppo_jax.loops.episodes import with_gaps
 from ppo_jax.loops.programs import simulator_errors
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import iterate
-from ppo_jax.runs import checkpoint, finite, metrics, signals
+from ppo_jax.runs import (
+    checkpoint,
+    finite,
+    folders,
+    lock,
+    metrics,
+    signals,
+    storage,
+)
 from ppo_jax.runs.continuation import saved_part
 from ppo_jax.runs.trainers import Trainer, lower, start
 from ppo_jax.types import Env, RunState, Simulator
@@ -53,11 +62,13 @@ def run_training(
     on_compiled: Callable[[], None] = lambda: None,
     on_iteration: Callable[[Progress], None] = lambda progress: None,
     on_signal: Callable[[str], None] = lambda name: None,
+    on_note: Callable[[str], None] = lambda sentence: None,
 ) -> Outcome:
     """Trains until `max_iterations` are done, or until SIGINT or SIGTERM.
 
     Curves and checkpoints in the folder that are newer than the run are of another
-    continuation: the curves are cut there, the checkpoints set aside.
+    continuation: the curves are cut there, the checkpoints set aside. The configuration
+    is written with the first checkpoint, when the run has gone on with it.
 
     Args:
       trainer: from `make_trainer`.
@@ -68,37 +79,63 @@ def run_training(
       on_iteration: called after every iteration.
       on_signal: called with the signal's name after the iteration in which it came,
         before the last checkpoint is written. A second signal acts as usual.
+      on_note: called with a sentence on each thing that was lost or mended.
 
     Raises:
       NotFinite: a NaN or inf turned up in observations, rewards, losses or gradients.
-      ValueError: the run has done `max_iterations` already.
+      Unwritable: the folder is gone or its disk full.
+      Held: another process has the folder.
+      ValueError: the run has done `max_iterations` already, or its table is damaged.
     """
-    config = trainer.config
-    step, first_run = _compile(trainer, run)
-    on_compiled()
-    first, progress, stop = int(first_run.train.iteration), None, False
-    checkpoint.set_aside(folder, after=first)
-    writer = metrics.open_writer(folder, config.logger, first)
-    with signals.collected() as received:
-        try:
+    config, record = trainer.config, partial(folders.record, folder, trainer.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder):
+        if run is not None:  # damage is found before anything is compiled
+            metrics.check_table(folder)
+        step, first_run = _compile(trainer, run)
+        on_compiled()
+        first, progress, stop = int(first_run.train.iteration), None, False
+        curves = _curves(folder, config.logger, first, on_note)
+        with curves as write, signals.collected() as received:
             for run, progress in _iterations(trainer, step, first_run, folder):
                 done, seconds = progress.iteration, seconds_before + progress.seconds
-                writer.write(done - 1, progress.scalars, seconds)
+                write(done - 1, progress.scalars, seconds)
                 on_iteration(progress)
                 stop = bool(received) and done < config.max_iterations
                 if stop:
                     on_signal(signal.Signals(received[0]).name)
                 is_last = stop or done == config.max_iterations
                 if is_last or done % config.save_interval == 0:
-                    _save(trainer, folder, run, progress, seconds)
+                    _save(trainer, folder, run, progress, seconds, record)
+                    record = None
                 if stop:
                     break
-        finally:
-            writer.close()
     if run is None or progress is None:
         raise ValueError(f"{folder} has already done {first} iterations: ask for more")
     stopped_by = signal.Signals(received[0]).name if stop else None
     return Outcome(run, folder, progress, stopped_by)
+
+
+@contextmanager
+def _curves(
+    folder: Path, logger: str, first: int, on_note: Callable[[str], None]
+) -> Iterator[Callable[[int, metrics.Scalars, float], None]]:
+    """Sets aside what is newer than an iteration; gives what writes the curves."""
+    with storage.writing(folder):
+        checkpoint.set_aside(folder, after=first)
+        writer = metrics.open_writer(folder, logger, first)
+    for note in writer.notes:
+        on_note(note)
+
+    def write(iteration: int, scalars: metrics.Scalars, seconds: float) -> None:
+        with storage.writing(folder):
+            writer.write(iteration, scalars, seconds)
+
+    try:
+        yield write
+    finally:
+        with storage.writing(folder):
+            writer.close()
 
 
 def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
@@ -159,11 +196,18 @@ def _simulator_log(env: Env) -> dict[str, float]:
 
 
 def _save(
-    trainer: Trainer, folder: Path, run: RunState, progress: Progress, seconds: float
+    trainer: Trainer,
+    folder: Path,
+    run: RunState,
+    progress: Progress,
+    seconds: float,
+    record: Callable[[], None] | None,
 ) -> None:
     run, meta = saved_part(trainer, run), _meta(progress, seconds)
     try:
-        checkpoint.save(folder, run, meta, trainer.config.keep_checkpoints)
+        with storage.writing(folder):
+            keep = trainer.config.keep_checkpoints
+            checkpoint.save(folder, run, meta, keep, record or (lambda: None))
     except checkpoint.NotFinite as error:
         raise finite.not_finite(folder, progress.iteration, error.path) from None
 

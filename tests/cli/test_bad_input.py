@@ -21,11 +21,10 @@ def home(tmp_path_factory):
         shutil.copytree(good, home / name)
     for name in ("unknown_key", "bad_value", "not_a_group", "no_config", "two_saved"):
         shutil.copytree(good, home / name)
+    shutil.rmtree(checkpoint.path_of(good, 1))
     shutil.rmtree(home / "no_checkpoints" / checkpoint.FOLDER)
     for path in (home / "damaged").rglob("*METADATA"):
         path.write_bytes(path.read_bytes()[:-9])
-    older = checkpoint.path_of(home / "two_saved", 2)
-    shutil.copytree(older, checkpoint.path_of(home / "two_saved", 1))
     texts = {
         "not_yaml": "task: [Cartpole\n",
         "a_list": "- Cartpole\n",

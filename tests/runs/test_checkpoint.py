@@ -211,7 +211,7 @@ def test_death_at_any_moment_of_a_save_loses_nothing(tmp_path, monkeypatch, wher
     def die(*args):
         raise KeyboardInterrupt
 
-    def delete_one_and_die(path):
+    def delete_one_and_die(path, **how):
         next(file for file in path.rglob("*") if file.is_file()).unlink()
         die()
 
@@ -282,3 +282,79 @@ def test_no_checkpoints_is_an_error_not_a_crash(tmp_path):
     assert checkpoint.iterations(tmp_path) == []
     with pytest.raises(ValueError, match="holds no checkpoint"):
         checkpoint.restore_run(tmp_path, template_of(make_run(1)))
+
+
+def test_only_what_has_our_names_is_ours(tmp_path):
+    """What others hide beside checkpoints neither ends a save nor is deleted."""
+    folder = tmp_path / checkpoint.FOLDER
+    theirs = [
+        ".DS_Store",
+        ".nfs0001",
+        ".mine/notes.txt",
+        ".5.backup/x",
+        ".05.deleted/x",
+    ]
+    ours = [".150.unfinished/train/x", ".5.deleted/train/x"]
+    for name in (*theirs, *ours):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    save(tmp_path, 5, keep=1)
+    save(tmp_path, 10, keep=1)
+    assert all((folder / name).read_text() == "x" for name in theirs)
+    assert not [name for name in ours if (folder / name).parent.parent.exists()]
+    assert checkpoint.iterations(tmp_path) == [10]
+
+
+@pytest.mark.parametrize("name", ["0007", "07", "\u00b2", "7.0", "-7", "7 ", "seven"])
+def test_other_names_are_no_checkpoints(saved, tmp_path, name):
+    """They are not read, not counted, not deleted, and cannot be asked for."""
+    shutil.copytree(saved, tmp_path / "run")
+    odd = tmp_path / "run" / checkpoint.FOLDER / name
+    shutil.copytree(checkpoint.path_of(saved, 10), odd)
+    assert checkpoint.iterations(tmp_path / "run") == [5, 10]
+    checkpoint.set_aside(tmp_path / "run", after=5)
+    save(tmp_path / "run", 15, keep=1)
+    assert odd.is_dir()
+    with pytest.raises(ValueError, match="has no checkpoint"):
+        checkpoint.restore_run(tmp_path / "run", template_of(make_run(1)), name)
+
+
+def rename(run, *pairs):
+    """Gives checkpoints the names of others, all at once."""
+    for old, new in pairs:
+        path = checkpoint.path_of(run, old)
+        path.rename(path.with_name(f"new{new}"))
+    for _, new in pairs:
+        path = checkpoint.path_of(run, new)
+        path.with_name(f"new{new}").rename(path)
+
+
+def test_a_checkpoint_under_another_name_is_damage(saved, tmp_path):
+    """Swapped or copied, it is passed over with a sentence; the one before is read."""
+    template = template_of(make_run(1))
+    swapped = shutil.copytree(saved, tmp_path / "swapped")
+    rename(swapped, (5, 10), (10, 5))
+    sentence = r"10 is damaged: it is called 10, and its meta.json say 5.*/5 is damaged"
+    with pytest.raises(ValueError, match=sentence):
+        checkpoint.restore_run(swapped, template)
+    copied = shutil.copytree(saved, tmp_path / "copied")
+    for name in (11, 20):
+        older = checkpoint.path_of(copied, 5)
+        shutil.copytree(older, checkpoint.path_of(copied, name))
+    restored = checkpoint.restore_run(copied, template)
+    assert restored.iteration == 10
+    assert_equal(restored.state, make_run(10))
+    assert len(restored.skipped) == 2
+
+
+def test_a_name_that_meta_confirms_and_the_arrays_do_not_is_damage(saved, tmp_path):
+    """Name, meta.json and contents agree, or the checkpoint before is used."""
+    run = shutil.copytree(saved, tmp_path / "run")
+    rename(run, (10, 20))
+    path = checkpoint.path_of(run, 20)
+    meta = json.loads((path / checkpoint.META).read_text())
+    (path / checkpoint.META).write_text(json.dumps(meta | {"iteration": 20}))
+    digests.write(path)
+    restored = checkpoint.restore_run(run, template_of(make_run(1)))
+    assert restored.iteration == 5
+    assert "it is called 20, and its arrays say 10" in restored.skipped[0]

@@ -2,13 +2,14 @@
 
 import csv
 import math
+import shutil
 
 import matplotlib.image
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ppo_jax.runs import metrics, plots
+from ppo_jax.runs import events, metrics, plots
 
 RSL_RL_TAGS = {  # of 5.5.1; learning and collecting are one program here
     "value_loss": "Loss/value",
@@ -195,3 +196,103 @@ def test_what_is_reported_late_gets_a_column_of_its_own(tmp_path):
     writer.write(2, {"loss": 4.0, "log/Metrics/success_rate": 1.0}, 0.3)
     writer.close()
     assert metrics.read_table(tmp_path)["log/Metrics/success_rate"][1:] == [0.5, 1.0]
+
+
+TAGS_THERE = ("Loss/value", "Train/mean_reward", "Train/mean_reward/time")
+
+
+def curves_of(folder):
+    """Returns all curves as TensorBoard reads them."""
+    return {tag: scalars_of(folder, tag) for tag in TAGS_THERE}
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("how", ["flipped", "cut", "zeros", "deleted"])
+def test_damaged_events_are_filled_again_from_the_table(tmp_path, place, how):
+    """Wherever an event file is damaged, a resume loses no curve, and says so."""
+    write(tmp_path / "good", range(14)).close()
+    folder = shutil.copytree(tmp_path / "good", tmp_path / "damaged")
+    (path,) = event_files(folder)
+    data = bytearray(path.read_bytes())
+    at = int(place * events.read(path, 10).size)
+    if how == "flipped":
+        data[at] ^= 4
+    elif how == "cut":
+        data = data[:at]
+    elif how == "zeros":
+        data[at : at + 100] = bytes(100)
+    path.unlink() if how == "deleted" else path.write_bytes(data)
+    notes = []
+    for run in (folder, tmp_path / "good"):
+        writer = write(run, range(10, 12), first=10)
+        writer.close()
+        notes.append(writer.notes)
+    assert curves_of(folder) == curves_of(tmp_path / "good")
+    assert notes[1] == ()
+    (sentence,) = notes[0]
+    assert sentence.endswith("iterations: filled again from metrics.csv.")
+
+
+def test_events_that_the_table_lacks_are_kept(tmp_path):
+    """A table without its beginning replaces nothing; both losses are said."""
+    write(tmp_path, range(5)).close()
+    (tmp_path / metrics.TABLE).unlink()
+    write(tmp_path, range(5, 9), first=5).close()
+    (_, newer) = event_files(tmp_path)
+    newer.unlink()
+    writer = write(tmp_path, range(9, 10), first=9)
+    writer.close()
+    assert scalars_of(tmp_path, "Loss/value") == [(i, 0.5) for i in range(10)]
+    assert len(writer.notes) == 2
+    assert "of 4 iterations" in writer.notes[0]
+    assert "lacks 5 of the 9 iterations" in writer.notes[1]
+
+
+def test_the_checksum_of_many_events_is_that_of_each():
+    """CRC-32C by NumPy, masked as TensorFlow masks it, equals tensorboardX's."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    rows = np.random.default_rng(0).integers(0, 256, (50, 33), dtype=np.uint8)
+    expected = [masked_crc32c(row.tobytes()) for row in rows]
+    assert events._masked_crc32c(rows).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("\r\n3,", "\r\nthree,", "line 5 begins with 'three'"),
+        ("\r\n3,", "\r\n2,", "line 5 is iteration 2 after 2"),
+        ("\r\n3,1.2,", "\r\n3,", "line 5 has 4 cells instead of 5"),
+        ("\r\n3,1.2,3.0", "\r\n3,1.2,3.0.0", "line 5 has '3.0.0' as episode_return"),
+        ("iteration,", "iterations,", "line 1 is not its header"),
+        ("seconds,", "seconds,seconds,", "line 1 is not its header"),
+        ("\r\n3,", '\r\n"3,', "unexpected end"),
+    ],
+)
+def test_a_damaged_table_is_a_sentence_at_once(tmp_path, old, new, words):
+    """It names the file and the line; nothing is cut before that."""
+    write(tmp_path, range(6)).close()
+    path = tmp_path / metrics.TABLE
+    text = path.read_bytes().decode()
+    assert text.count(old) == 1
+    path.write_bytes(text.replace(old, new).encode())
+    contents = lambda: [p.read_bytes() for p in sorted(tmp_path.iterdir())]
+    before = contents()
+    for reads in (
+        lambda: metrics.open_writer(tmp_path, "tensorboard", 5),
+        lambda: metrics.read_table(tmp_path),
+        lambda: metrics.check_table(tmp_path),
+    ):
+        with pytest.raises(ValueError, match="is damaged") as error:
+            reads()
+        assert str(path) in str(error.value)
+        assert words in str(error.value)
+    assert contents() == before
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\n", b"\0" * 50 + b"\n", b"a\0,b\n"])
+def test_a_table_of_garbage_is_a_sentence(tmp_path, data):
+    """Not text, or zeros, as a file system leaves them after a crash."""
+    (tmp_path / metrics.TABLE).write_bytes(data)
+    with pytest.raises(ValueError, match=r"metrics.csv is damaged: .*delete it"):
+        metrics.check_table(tmp_path)

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import struct
 import time
 
@@ -161,14 +162,23 @@ def assert_same(run, undisturbed):
     assert checkpoint.iterations(run)[-2:] == checkpoint.iterations(undisturbed)[-2:]
 
 
-def test_sigkill_between_checkpoints(tmp_path, undisturbed):
-    """Killed in iteration 13 the run goes on from 10; nothing is missing or double."""
-    process = start_waiting(tmp_path, "in_iteration(13)", *SETTINGS)
+def test_sigkill_between_checkpoints(tmp_path, cache, undisturbed):
+    """Killed in iteration 13 the run goes on from 10; nothing is missing or double.
+
+    Nobody else may go on with it while it lives: that is one sentence and exit code 2.
+    """
+    process = start_waiting(tmp_path, cache, "in_iteration(13)", *SETTINGS)
+    run = only_run(tmp_path)
+    before = sorted(str(path) for path in run.rglob("*"))
+    _, err = train(tmp_path, cache, "--resume", "--max_iterations=30", expected=2)
+    assert f"{run.relative_to(tmp_path)} is held by another process, " in err
+    assert f"{process.pid} on {socket.gethostname()}" in err
+    assert err.count("\n") == 1
+    assert sorted(str(path) for path in run.rglob("*")) == before
     process.kill()
     assert running.finish(process)[0] == -signal.SIGKILL
-    run = only_run(tmp_path)
     assert steps_in_records_of(run) == list(range(13))  # written, and to be cut off
-    out, _ = train(tmp_path, "--resume", f"--max_iterations={END}")
+    out, _ = train(tmp_path, cache, "--resume", f"--max_iterations={END}")
     assert f"Resuming {run.relative_to(tmp_path)} at iteration 10." in out
     assert_same(run, undisturbed)
 

@@ -2,9 +2,11 @@
 
 import functools
 import os
+import shutil
 import signal
+import subprocess
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +23,16 @@ from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.training import iterate
 from ppo_jax.policies.models import ModelConfig
-from ppo_jax.runs import checkpoint, finite, metrics, runner, trainers
+from ppo_jax.runs import (
+    checkpoint,
+    finite,
+    folders,
+    lock,
+    metrics,
+    runner,
+    storage,
+    trainers,
+)
 from ppo_jax.runs.config import AlgorithmConfig, Config
 
 NUM_STEPS = 4
@@ -288,6 +299,124 @@ def test_progress_counts_and_estimates(tmp_path):
     assert seen[1].seconds_left == pytest.approx(seen[1].seconds / 2 * 4)
     assert all(p.scalars["steps_per_second"] > 0 for p in seen)
     assert not any(name.startswith("nonfinite") for name in seen[0].scalars)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small disk cannot be mounted here: {error}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(disk, leaving=0):
+    """Fills a disk but for some bytes."""
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    with (disk / "filler").open("r+b") as file:
+        file.truncate((disk / "filler").stat().st_size - leaving)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("leaving", "logger"),
+    [(0, "tensorboard"), (0, "none"), (8192, "tensorboard"), (40_000, "none")],
+)
+def test_a_full_disk_is_one_sentence(small_disk, capfd, leaving, logger):
+    """Curves or checkpoint, whatever first finds no room; the last one is whole.
+
+    8 kB hold some curves, 40 kB a part of a checkpoint.
+    """
+    run = small_disk / "run"
+    hit = lambda p: fill(small_disk, leaving) if p.iteration == 2 else None
+    with pytest.raises(storage.Unwritable) as error:
+        train_counter(
+            run,
+            save_interval=1,
+            max_iterations=10_000,
+            keep_checkpoints=99,
+            logger=logger,
+            callbacks={"on_iteration": hit},
+        )
+    sentence = str(error.value)
+    assert sentence.startswith(f"the disk of {run} is full (")
+    last = checkpoint.iterations(run)[-1]
+    assert sentence.endswith(f"The last good checkpoint is {run}/checkpoints/{last}.")
+    assert capfd.readouterr() == ("", "")
+    assert not list((run / checkpoint.FOLDER).glob(".*"))
+    template = trainers.abstract_run(make_trainer())
+    assert checkpoint.restore_run(run, template).iteration == last
+
+
+@pytest.mark.parametrize("logger", ["tensorboard", "none"])
+def test_a_folder_that_is_gone_ends_the_run_at_the_next_save(tmp_path, logger):
+    """Deleted or moved while it was trained: said, and not made anew."""
+    run = tmp_path / "run"
+    for take in (shutil.rmtree, lambda path: path.rename(tmp_path / "elsewhere")):
+        seen = []
+
+        def hit(progress, take=take, seen=seen):
+            seen.append(progress.iteration)
+            if progress.iteration == 2:
+                take(run)
+
+        with pytest.raises(storage.Unwritable, match=f"{run} is gone: it was deleted"):
+            train_counter(
+                run, save_interval=4, logger=logger, callbacks={"on_iteration": hit}
+            )
+        assert seen == [1, 2, 3, 4]
+        assert not run.exists()
+
+
+def test_a_run_that_is_held_is_not_trained(tmp_path):
+    """The loop holds the folder while it writes, and frees it at its end."""
+    refused = []
+
+    def other():
+        with pytest.raises(lock.Held) as error:
+            train_counter(tmp_path)
+        refused.append(str(error.value))
+
+    def hit(progress):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    train_counter(tmp_path, max_iterations=1, callbacks={"on_iteration": hit})
+    assert "is held by another process" in refused[0]
+    train_counter(tmp_path, max_iterations=1)
+
+
+def test_a_damaged_table_is_found_before_anything_is_compiled(tmp_path):
+    """And not after hours: nothing is trained, nothing is cut."""
+    outcome = train_counter(tmp_path, max_iterations=2)
+    path = tmp_path / metrics.TABLE
+    path.write_text(path.read_text().replace("\n1,", "\nx,"))
+    compiled = []
+    callbacks = {"on_compiled": lambda: compiled.append(True)}
+    with pytest.raises(ValueError, match=r"metrics.csv is damaged: line 3 begins"):
+        train_counter(tmp_path, run=outcome.run, callbacks=callbacks)
+    assert not compiled
+
+
+def test_the_configuration_is_written_with_the_first_checkpoint(tmp_path):
+    """And not by a run that breaks before."""
+    train_counter(tmp_path, max_iterations=2)
+    before = folders.load_config(tmp_path)
+    assert before.max_iterations == 2
+    changes = {"save_interval": 1, "max_iterations": 5}
+    with pytest.raises(finite.NotFinite):
+        train_counter(tmp_path, run=start(learning_rate=np.inf), **changes)
+    assert folders.load_config(tmp_path) == before
+    train_counter(tmp_path, **changes)
+    assert folders.load_config(tmp_path).max_iterations == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

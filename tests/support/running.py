@@ -93,12 +93,13 @@ def finish(process, seconds=240):
 
 @functools.cache
 def tiny_run():
-    """Returns a run of two iterations, trained once for all tests: do not change it."""
+    """Returns a run with checkpoints 1 and 2, made once for all: do not change it."""
     from ppo_jax.cli import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(scratch("home"))
-        assert call(train, *TINY, "--max_iterations=2", "--logger=none") == 0
+        how = ("--max_iterations=2", "--logger=none", "save_interval=1")
+        assert call(train, *TINY, *how) == 0
         (run,) = (scratch("home") / folders.LOG_ROOT / "Cartpole").iterdir()
     return run
 
