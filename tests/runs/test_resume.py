@@ -162,15 +162,15 @@ def assert_same(run, undisturbed):
     assert checkpoint.iterations(run)[-2:] == checkpoint.iterations(undisturbed)[-2:]
 
 
-def test_sigkill_between_checkpoints(tmp_path, cache, undisturbed):
+def test_sigkill_between_checkpoints(tmp_path, undisturbed):
     """Killed in iteration 13 the run goes on from 10; nothing is missing or double.
 
     Nobody else may go on with it while it lives: that is one sentence and exit code 2.
     """
-    process = start_waiting(tmp_path, cache, "in_iteration(13)", *SETTINGS)
+    process = start_waiting(tmp_path, "in_iteration(13)", *SETTINGS)
     run = only_run(tmp_path)
     before = sorted(str(path) for path in run.rglob("*"))
-    _, err = train(tmp_path, cache, "--resume", "--max_iterations=30", expected=2)
+    _, err = train(tmp_path, "--resume", "--max_iterations=30", expected=2)
     assert f"{run.relative_to(tmp_path)} is held by another process, " in err
     assert f"{process.pid} on {socket.gethostname()}" in err
     assert err.count("\n") == 1
@@ -178,7 +178,7 @@ def test_sigkill_between_checkpoints(tmp_path, cache, undisturbed):
     process.kill()
     assert running.finish(process)[0] == -signal.SIGKILL
     assert steps_in_records_of(run) == list(range(13))  # written, and to be cut off
-    out, _ = train(tmp_path, cache, "--resume", f"--max_iterations={END}")
+    out, _ = train(tmp_path, "--resume", f"--max_iterations={END}")
     assert f"Resuming {run.relative_to(tmp_path)} at iteration 10." in out
     assert_same(run, undisturbed)
 
