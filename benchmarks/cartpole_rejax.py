@@ -9,11 +9,7 @@ return is that of 128 episodes of the stochastic policy afterwards, outside the 
 With `--seeds N` so many runs are one program, and the return is their mean.
 """
 
-import argparse
-import json
 import os
-import statistics
-import time
 from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -21,10 +17,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 from rejax import PPO
 from rejax.evaluate import evaluate
+from timing import cartpole_options, time_training
 
 
 def main():
-    args = parse()
+    args = cartpole_options().parse_args()
     rollout = args.num_envs * args.num_steps
     env_steps = args.env_steps // rollout * rollout
     algorithm = PPO.create(
@@ -50,57 +47,16 @@ def main():
         act, env = algorithm.make_act(state), algorithm.env
         return evaluate(act, key, env, algorithm.env_params, 128, 500)[1].mean()
 
-    started = time.perf_counter()
-    run = jax.vmap(algorithm.train) if args.seeds else algorithm.train
-    lowered = jax.jit(run).lower(make_key(0, args.seeds))
-    lower_s = time.perf_counter() - started
-    train = lowered.compile()
-    compile_s = time.perf_counter() - started - lower_s
-
-    run_s, processor_s, returns = [], [], []
-    for seed in range(args.repeats):
-        key = jax.block_until_ready(make_key(seed, args.seeds))
-        started, processor_started = time.perf_counter(), time.process_time()
-        state, _ = jax.block_until_ready(train(key))
-        run_s.append(time.perf_counter() - started)
-        processor_s.append(time.process_time() - processor_started)
-        play = jax.vmap(final_return) if args.seeds else final_return
-        returns.append(float(play(state, key).mean()))
-
-    seconds = statistics.median(run_s)
-    result = {
-        "benchmark": "cartpole",
-        "library": "rejax",
-        "version": version("rejax"),
-        "jax": jax.__version__,
-        "num_envs": args.num_envs,
-        "num_steps": args.num_steps,
-        "seeds": args.seeds,
-        "env_steps": env_steps,
-        "compile_s": round(lower_s + compile_s, 2),
-        "run_s": round(seconds, 3),
-        "processor_s": round(statistics.median(processor_s), 3),
-        "steps_per_s": round(max(args.seeds, 1) * env_steps / seconds),
-        "episode_return": round(statistics.mean(returns), 1),
-    }
-    print(json.dumps(result))
-
-
-def make_key(seed: int, seeds: int):
-    """Returns the key of a run, or those of all that are one program."""
-    key = jax.random.key(seed)
-    return jax.random.split(key, seeds) if seeds else key
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--num-envs", type=int, default=4)
-    parser.add_argument("--num-steps", type=int, default=128)
-    parser.add_argument("--env-steps", type=int, default=500_000)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=0, help="side by side; 0: alone")
-    return parser.parse_args()
+    play = jax.vmap(final_return) if args.seeds else final_return
+    time_training(
+        algorithm.train,
+        lambda trained, key: play(trained[0], key).mean(),
+        args,
+        env_steps,
+        library="rejax",
+        version=version("rejax"),
+        jax=jax.__version__,
+    )
 
 
 if __name__ == "__main__":

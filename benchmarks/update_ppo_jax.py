@@ -11,17 +11,14 @@ The rollout is made by ppo_jax's own `act`, outside the clock, with random
 observations, rewards and episode ends.
 """
 
-import argparse
-import json
 import os
-import statistics
-import time
 from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jax.numpy as jnp
+from timing import Clock, print_update, update_options
 
 from ppo_jax import (
     Continuous,
@@ -38,7 +35,7 @@ OBS_DIM, ACTION_DIM = 48, 12
 
 
 def main():
-    args = parse()
+    args = update_options().parse_args()
     model = ModelConfig(hidden_dims=(256, 128, 64), activation="elu")
     ppo = make_ppo(
         actor_critic(Continuous(ACTION_DIM), model, model),
@@ -53,28 +50,16 @@ def main():
         return random_rollout(ppo, state, key, args.num_steps, args.num_envs)
 
     update = jax.jit(ppo.update, donate_argnums=0)
-    seconds, processor_seconds = [], []
+    clock = Clock()
     for index in range(1 + args.repeats):
         rollout_key, key = jax.random.split(jax.random.key(index))
         rollout = jax.block_until_ready(fill(state, rollout_key))
-        started, processor_started = time.perf_counter(), time.process_time()
-        state, _ = jax.block_until_ready(update(state, hparams, rollout, key))
-        seconds.append(time.perf_counter() - started)
-        processor_seconds.append(time.process_time() - processor_started)
+        with clock:
+            state, _ = jax.block_until_ready(update(state, hparams, rollout, key))
 
-    result = {
-        "benchmark": "update",
-        "library": "ppo_jax",
-        "version": version("ppo_jax"),
-        "jax": jax.__version__,
-        "num_envs": args.num_envs,
-        "num_steps": args.num_steps,
-        "first_s": round(seconds[0], 4),
-        "update_s": round(statistics.median(seconds[1:]), 5),
-        "best_s": round(min(seconds[1:]), 5),
-        "processor_s": round(statistics.median(processor_seconds[1:]), 5),
-    }
-    print(json.dumps(result))
+    print_update(
+        clock, args, library="ppo_jax", version=version("ppo_jax"), jax=jax.__version__
+    )
 
 
 def random_rollout(ppo, state, key, num_steps, num_envs):
@@ -94,14 +79,6 @@ def random_rollout(ppo, state, key, num_steps, num_envs):
     )
     last_obs = {"policy": jax.random.normal(last_key, (num_envs, OBS_DIM))}
     return Rollout(steps, last_obs, first_carry=())
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--num-envs", type=int, default=512)
-    parser.add_argument("--num-steps", type=int, default=24)
-    parser.add_argument("--repeats", type=int, default=5)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

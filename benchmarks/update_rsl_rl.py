@@ -8,49 +8,40 @@ The storage is filled by rsl_rl's own `act` and `process_env_step`, outside the 
 with random observations, rewards and episode ends.
 """
 
-import argparse
 import contextlib
-import json
-import statistics
 import sys
-import time
 from importlib.metadata import version
 from types import SimpleNamespace
 
 import torch
 from rsl_rl.algorithms import PPO
 from tensordict import TensorDict
+from timing import Clock, print_update, update_options
 
 OBS_DIM, ACTION_DIM = 48, 12
 
 
 def main():
-    args = parse()
+    options = update_options()
+    options.add_argument("--threads", type=int, default=1)
+    args = options.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     ppo = make_ppo(args.num_envs, args.num_steps)
-    seconds, processor_seconds = [], []
+    clock = Clock()
     for _ in range(1 + args.repeats):
         last_obs = fill(ppo, args.num_envs, args.num_steps)
-        started, processor_started = time.perf_counter(), time.process_time()
-        ppo.compute_returns(last_obs)
-        ppo.update()
-        seconds.append(time.perf_counter() - started)
-        processor_seconds.append(time.process_time() - processor_started)
+        with clock:
+            ppo.compute_returns(last_obs)
+            ppo.update()
 
-    result = {
-        "benchmark": "update",
-        "library": "rsl_rl",
-        "version": version("rsl-rl-lib"),
-        "torch": torch.__version__,
-        "num_envs": args.num_envs,
-        "num_steps": args.num_steps,
-        "first_s": round(seconds[0], 4),
-        "update_s": round(statistics.median(seconds[1:]), 5),
-        "best_s": round(min(seconds[1:]), 5),
-        "processor_s": round(statistics.median(processor_seconds[1:]), 5),
-    }
-    print(json.dumps(result))
+    print_update(
+        clock,
+        args,
+        library="rsl_rl",
+        version=version("rsl-rl-lib"),
+        torch=torch.__version__,
+    )
 
 
 def make_ppo(num_envs, num_steps):
@@ -102,15 +93,6 @@ def fill(ppo, num_envs, num_steps):
 
 def random_obs(num_envs):
     return TensorDict({"policy": torch.randn(num_envs, OBS_DIM)}, batch_size=[num_envs])
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--num-envs", type=int, default=512)
-    parser.add_argument("--num-steps", type=int, default=24)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

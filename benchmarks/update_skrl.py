@@ -8,12 +8,8 @@ The memory is filled by skrl's own `act` and `record_transition`, outside the cl
 with random observations, rewards and episode ends.
 """
 
-import argparse
-import json
 import os
-import statistics
 import tempfile
-import time
 from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -27,6 +23,7 @@ from skrl.agents.jax.ppo import PPO, PPO_CFG
 from skrl.memories.jax import RandomMemory
 from skrl.models.jax import DeterministicMixin, GaussianMixin, Model
 from skrl.resources.schedulers.jax import KLAdaptiveLR
+from timing import Clock, print_update, update_options
 
 OBS_DIM, ACTION_DIM = 48, 12
 
@@ -65,33 +62,21 @@ def hidden(x):
 
 
 def main():
-    args = parse()
+    args = update_options().parse_args()
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         agent = make_agent(args.num_envs, args.num_steps, folder)
-        seconds, processor_seconds = [], []
+        clock = Clock()
         for _ in range(1 + args.repeats):
             fill(agent, rng, args.num_envs, args.num_steps)
-            started, processor_started = time.perf_counter(), time.process_time()
-            agent.update(timestep=0, timesteps=1)
-            jax.block_until_ready(agent.policy.state_dict.params)
-            jax.block_until_ready(agent.value.state_dict.params)
-            seconds.append(time.perf_counter() - started)
-            processor_seconds.append(time.process_time() - processor_started)
+            with clock:
+                agent.update(timestep=0, timesteps=1)
+                jax.block_until_ready(agent.policy.state_dict.params)
+                jax.block_until_ready(agent.value.state_dict.params)
 
-    result = {
-        "benchmark": "update",
-        "library": "skrl",
-        "version": version("skrl"),
-        "jax": jax.__version__,
-        "num_envs": args.num_envs,
-        "num_steps": args.num_steps,
-        "first_s": round(seconds[0], 4),
-        "update_s": round(statistics.median(seconds[1:]), 5),
-        "best_s": round(min(seconds[1:]), 5),
-        "processor_s": round(statistics.median(processor_seconds[1:]), 5),
-    }
-    print(json.dumps(result))
+    print_update(
+        clock, args, library="skrl", version=version("skrl"), jax=jax.__version__
+    )
 
 
 def make_agent(num_envs, num_steps, folder):
@@ -154,14 +139,6 @@ def fill(agent, rng, num_envs, num_steps):
 
 def random_obs(rng, num_envs):
     return jnp.asarray(rng.standard_normal((num_envs, OBS_DIM), np.float32))
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--num-envs", type=int, default=512)
-    parser.add_argument("--num-steps", type=int, default=24)
-    parser.add_argument("--repeats", type=int, default=5)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
