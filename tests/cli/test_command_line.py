@@ -263,3 +263,21 @@ def test_compilation_cache_is_where_caches_are(monkeypatch, environment, folder)
     entry.use_compilation_cache()
     expected = folder and folder.format(home=Path.home())
     assert seen.get("jax_compilation_cache_dir") == expected
+
+
+@pytest.mark.parametrize(("given", "set_to"), [(None, 0.5), ("0", None)])
+def test_which_programs_are_kept_is_said_by_jax_own_variable(
+    monkeypatch, tmp_path, given, set_to
+):
+    """Those that took half a second, unless the variable says otherwise."""
+    import jax
+
+    name = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+    monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(name, given)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    seen = {}
+    monkeypatch.setattr(jax.config, "update", seen.__setitem__)
+    entry.use_compilation_cache()
+    assert seen.get(name.lower()) == set_to

@@ -1,6 +1,7 @@
 """How tests sweep: quickly, in this process or in others that may be killed."""
 
 import functools
+import os
 import signal
 
 import jax
@@ -12,7 +13,7 @@ import running
 from ppo_jax.cli import sweep as script
 
 QUICK = {"xla_backend_optimization_level": 0}  # nearly all the time here is XLA's
-FLAGS = "--xla_backend_optimization_level=0"
+FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 
 @pytest.fixture(autouse=True, scope="module")
