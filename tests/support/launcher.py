@@ -32,7 +32,7 @@ def main():
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = request["argv"]
-    if request["code"]:
+    if request["code"] is not None:
         sys.argv.insert(0, "-c")
         exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
     else:

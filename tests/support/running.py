@@ -76,7 +76,7 @@ def start(folder, *argv, code=None, fresh=False, **environment):
     if not fresh:
         return launching.Process(folder, argv, code, environment)
     return subprocess.Popen(
-        [sys.executable, *(("-c", code) if code else ()), *argv],
+        [sys.executable, *(("-c", code) if code is not None else ()), *argv],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
