@@ -1,5 +1,6 @@
 """Where a command finds what was learned: in a run, a checkpoint or rsl_rl's file."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,11 @@ def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
     from ppo_jax.rsl_rl.files import load_model
     from ppo_jax.runs import trainers
 
-    state = load_model(path, trainer.config)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        state = load_model(path, trainer.config)
+    for warning in said:
+        print(f"{path}: {warning.message}.")
     wanted = trainers.abstract_run(trainer).train.params
     leaves = zip(
         jax.tree.leaves_with_path(state.params), jax.tree.leaves(wanted), strict=True

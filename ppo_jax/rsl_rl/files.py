@@ -1,22 +1,23 @@
 """rsl_rl's policy files, `model_*.pt`, read and written. Needs torch, not rsl_rl."""
 
 import os
-import pickle
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
-from zipfile import ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.rsl_rl.contents import Contents, read_contents, require_memory_fits
 from ppo_jax.rsl_rl.weights import params_from_rsl_rl, params_to_rsl_rl
 from ppo_jax.runs.config import Config
 from ppo_jax.types import Params, TrainState
-
-PARTS = ("actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter")
-MODELS = PARTS[:2]
 
 
 class TorchOptimizer(NamedTuple):
@@ -51,18 +52,15 @@ def load_model(path: Path, config: Config) -> TrainState:
       ImportError: torch is not installed.
       ValueError: it is no such file, or was saved with another configuration.
     """
-    saved = _read(path)
-    actor, critic = (
-        {name: value.numpy() for name, value in saved[part].items()} for part in MODELS
-    )
     try:
-        params, obs_stats = params_from_rsl_rl(config, actor, critic)
+        contents = read_contents(_read(path))
+        params, obs_stats = params_from_rsl_rl(config, contents.actor, contents.critic)
         return TrainState(
             params=params,
             obs_stats=obs_stats,
-            opt_state=_read_memory(saved, config, params),
-            learning_rate=jnp.float32(_settings(saved)["lr"]),
-            iteration=jnp.int32(saved["iter"] + 1),
+            opt_state=_read_memory(contents, config, params),
+            learning_rate=jnp.float32(contents.learning_rate),
+            iteration=jnp.int32(contents.iteration + 1),
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -101,75 +99,82 @@ def _torch() -> Any:
     return torch
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Returns what the file holds, on the CPU; runs no code that may be in it."""
+def _read(path: Path) -> Any:
+    """Returns what the file holds, on the CPU; runs no code that may be in it.
+
+    What torch says of a file that it refuses is advice on trusting it, with escape
+    codes, and is not passed on.
+    """
     torch = _torch()
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}: give a model_*.pt of rsl_rl")
+    if not path.exists():
+        raise ValueError("there is no such file: give a model_*.pt of rsl_rl")
+    if path.is_dir():
+        raise ValueError("it is a folder: give a model_*.pt in it")
     if not is_zipfile(path):
-        raise ValueError(f"{path} is no file of torch: give a model_*.pt of rsl_rl")
-    with ZipFile(path) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise ValueError(f"{path} is an exported policy: give the model_*.pt")
+        raise ValueError("it is no file of torch, or a damaged one")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{path} is no model_*.pt of rsl_rl, which holds tensors only: {reason}"
-        ) from None
-    if isinstance(saved, dict) and "model_state_dict" in saved:
-        raise ValueError(
-            f"{path} was saved by rsl_rl before version 4: give one of version 5"
-        )
-    missing = [
-        part for part in PARTS if not isinstance(saved, dict) or part not in saved
-    ]
-    if missing:
-        raise ValueError(
-            f"{path} is no model_*.pt of rsl_rl's PPO: it has no {missing[0]!r}"
-        )
-    return saved
+        with ZipFile(path) as archive:
+            names = archive.namelist()
+            if archive.testzip() is not None:  # torch does not look at its sums
+                raise BadZipFile
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise _Exported
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _Exported:
+        raise ValueError("it is an exported policy: give the model_*.pt") from None
+    except Exception as error:  # torch documents none, and raises a dozen
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found or isinstance(error, UnpicklingError):
+            what = f", but an object of {found[1]}" if found else ""
+            raise ValueError(
+                "it is no model_*.pt of rsl_rl, which holds tensors only"
+                f"{what}; nothing of it was run"
+            ) from None
+        raise ValueError("it is no file of torch, or a damaged one") from None
 
 
-def _settings(saved: dict[str, Any]) -> dict[str, Any]:
-    return saved["optimizer_state_dict"]["param_groups"][0]
+class _Exported(Exception):
+    """The file is a program of torch."""
 
 
-def _read_memory(saved: dict[str, Any], config: Config, params: Params) -> Any:
+def _read_memory(contents: Contents, config: Config, params: Params) -> Any:
     """Returns the optimizer's state; 0 of a parameter that never moved."""
     name = config.algorithm.optimizer
     kind, opt_state = TORCH_OPTIMIZERS[name], OPTIMIZERS[name]().init(params)
-    if kind.setting not in _settings(saved):
+    if kind.setting not in contents.settings:
         raise ValueError(
             f"algorithm.optimizer = {name!r}, but the model was trained with another "
-            f"one, whose settings are {', '.join(_settings(saved))}: give that one"
+            f"one, whose settings are {', '.join(map(str, contents.settings))}: give "
+            "that one"
         )
-    memory = saved["optimizer_state_dict"]["state"]
+    require_memory_fits(contents)
+    memory = contents.memory
     if not memory or not kind.memory:
         return opt_state
+    counts = optax.tree.get(opt_state, "count") is not None
+    wanted = {*kind.memory.values(), *(["step"] if counts else [])}
+    for index, kept in memory.items():
+        for missing in sorted(wanted - kept.keys()):
+            raise ValueError(f"the optimizer has no {missing!r} of parameter {index}")
     changes: dict[str, Any] = {
-        here: _as_params(saved, config, {i: x[there] for i, x in memory.items()})
+        here: _as_params(contents, config, {i: x[there] for i, x in memory.items()})
         for here, there in kind.memory.items()
     }
-    if optax.tree.get(opt_state, "count") is not None:
+    if counts:
         changes["count"] = jnp.int32(max(x["step"].item() for x in memory.values()))
     return optax.tree.set(opt_state, **changes)
 
 
 def _as_params(
-    saved: dict[str, Any], config: Config, tensors: dict[int, Any]
+    contents: Contents, config: Config, arrays: dict[int, np.ndarray]
 ) -> Params:
-    """Returns {index in torch's optimizer: tensor} in the form of our parameters."""
-    index, state_dicts = 0, []
-    for model in MODELS:
-        state_dict = {}
-        for name, weight in saved[model].items():
-            if not name.startswith("obs_normalizer."):
-                state_dict[name] = tensors.get(index, weight * 0.0).numpy()
-                index += 1
-        state_dicts.append(state_dict)
-    params, _ = params_from_rsl_rl(_without_statistics(config), *state_dicts)
+    """Returns {index in torch's optimizer: array} in the form of our parameters."""
+    state_dicts: dict[str, Any] = {"actor": {}, "critic": {}}
+    for index, (model, name, weight) in enumerate(contents.parameters):
+        state_dicts[model][name] = arrays.get(index, np.zeros_like(weight))
+    params, _ = params_from_rsl_rl(_without_statistics(config), **state_dicts)
     return params
 
 

@@ -107,6 +107,8 @@ def _read_model(
                 "by another model?"
             )
         array = np.asarray(state.pop(name), np.float32)
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name!r} of the {model} is not finite")
         _require_shape(model, name, array.shape, shape, config)
         return array
 
@@ -116,8 +118,8 @@ def _read_model(
 
     is_recurrent = config.class_name == "RNNModel"
     reads = RNN_PARAMS["input_kernel"] + "0" if is_recurrent else "mlp.0.weight"
-    first = state.get(reads)
-    num_obs = num_inputs = None if first is None else np.shape(first)[-1]
+    first: Any = state.get(reads)
+    num_obs = num_inputs = np.shape(first)[-1] if np.ndim(first) else None
     parts: dict[str, Any] = {}
     if is_recurrent:
         parts["rnn"] = _read_rnn(take, config, num_obs)
@@ -240,7 +242,7 @@ def _write_stats(stats: RunningStats | tuple[()]) -> dict[str, np.ndarray]:
     if not isinstance(stats, RunningStats):
         return {}
     return {
-        "obs_normalizer._mean": np.asarray(stats.mean)[None],
+        "obs_normalizer._mean": np.asarray(stats.mean + stats.mean_rest)[None],
         "obs_normalizer._var": np.asarray(stats.var)[None],
         "obs_normalizer._std": np.sqrt(np.asarray(stats.var))[None],
         "obs_normalizer.count": np.asarray(stats.count).astype(np.int64),

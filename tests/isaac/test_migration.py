@@ -281,7 +281,7 @@ def test_another_configuration_is_named(tmp_path):
     [
         (b"", "is no file of torch"),
         (b"hello", "is no file of torch"),
-        ({"a": 1}, "is no model.* it has no 'actor_state_dict'"),
+        ({"a": 1}, "is no model.*: it has no 'actor_state_dict'"),
         ([1], "is no model.* it has no 'actor_state_dict'"),
         ({"student_state_dict": {}}, "it has no 'actor_state_dict'"),
         ({"model_state_dict": {}}, "saved by rsl_rl before version 4"),
@@ -303,10 +303,12 @@ def test_another_file_is_refused(tmp_path, content, message):
 def test_an_exported_policy_is_refused(tmp_path):
     """play.py of Isaac Lab writes `policy.pt`: a program, without critic."""
     rsl_rl_runner(settings()).export_policy_to_jit(str(tmp_path), "policy.pt")
-    with pytest.raises(ValueError, match=r"policy.pt is an exported policy: give"):
+    with pytest.raises(ValueError, match=r"policy.pt: it is an exported policy: give"):
         load_model(tmp_path / "policy.pt", config_of(settings()))
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=f"no file {tmp_path}/model_9.pt"):
+    with pytest.raises(
+        ValueError, match=f"{tmp_path}/model_9.pt: there is no such file"
+    ):
         load_model(tmp_path / "model_9.pt", config_of(settings()))

@@ -90,12 +90,12 @@ def test_parameters_make_the_round_trip(name, obs_normalization):
     wanted = jax.tree.map(lambda x: np.float32(rng.uniform(0.5, 1, x.shape)), wanted)
     if obs_normalization:
         actor, critic = wanted[1]["actor"], wanted[1]["critic"]
-        count = np.float32(300.0)
+        count, rest = np.float32(300.0), np.zeros(NUM_OBS, np.float32)
         wanted = (
             wanted[0],
             {
-                "actor": actor._replace(count=count),
-                "critic": critic._replace(count=count),
+                "actor": actor._replace(count=count, mean_rest=rest),
+                "critic": critic._replace(count=count, mean_rest=rest),
             },
         )
     actual = params_from_rsl_rl(config, *params_to_rsl_rl(config, *wanted))
