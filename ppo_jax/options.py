@@ -9,12 +9,15 @@ import difflib
 import importlib
 import math
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
+
+MAX_INT32 = 2**31 - 1
 
 Check = Callable[[Any], str | None]  # value -> what would be right, or None if it is
 
@@ -48,11 +51,13 @@ def check_options(config: Any) -> None:
             value = convert(value, hints[field.name])
         except (TypeError, OverflowError):
             right = type_name(hints[field.name])
-            raise ValueError(f"{field.name} = {value!r}: give {right}") from None
+            raise ValueError(f"{field.name} = {shown(value)}: give {right}") from None
         check = field.metadata.get("check")
         fix = check(value) if check and value is not None else None
         if fix:
-            raise ValueError(f"{field.name} = {value!r} is not allowed: give {fix}")
+            raise ValueError(
+                f"{field.name} = {shown(value)} is not allowed: give {fix}"
+            )
         _check_in_float32(field.name, value, check)
         object.__setattr__(config, field.name, value)
 
@@ -63,14 +68,14 @@ def _check_in_float32(name: str, value: Any, check: Check | None) -> None:
         rounded = in_float32(number)
         if not math.isfinite(rounded) or (rounded == 0.0) != (number == 0.0):
             raise ValueError(
-                f"{name} = {value!r} is not allowed: computed in float32, where "
+                f"{name} = {shown(value)} is not allowed: computed in float32, where "
                 f"{number!r} is {rounded!r}: give one of 1.2e-38 to 3.4e38 in size"
             )
     rounded = in_float32(value)
     fix = check(rounded) if check and value is not None else None
     if fix:
         raise ValueError(
-            f"{name} = {value!r} is not allowed: computed in float32, where it "
+            f"{name} = {shown(value)} is not allowed: computed in float32, where it "
             f"is {rounded!r}: give {fix}"
         )
 
@@ -154,6 +159,26 @@ def type_name(hint: Any) -> str:
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 
+class _Shortened(reprlib.Repr):
+    """Shows the beginning and the end of what is long, in whatever is nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 80, 80, 40
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 8
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write numbers of thousands of digits."""
+        if x.bit_length() > 14_000:
+            return f"a number of about {round(x.bit_length() * math.log10(2))} digits"
+        return super().repr_int(x, level)
+
+
+def shown(value: Any) -> str:
+    """Returns a value as a sentence shows it: `repr`, shortened where it is long."""
+    return _Shortened().repr(value)
+
+
 def nearest(name: Any, known: Collection[str]) -> str:
     """Returns a hint: the nearest known name, or all of them when none is near."""
     match = closest(name, known)
@@ -168,7 +193,9 @@ def closest(name: Any, known: Collection[str]) -> str | None:
 
 
 def positive(value: float) -> str | None:
-    """Allows finite numbers above 0."""
+    """Allows finite numbers above 0; whole ones as far as programs can count."""
+    if isinstance(value, int) and value > MAX_INT32:
+        return f"a whole number from 1 to {MAX_INT32}"
     return None if 0 < value < math.inf else "a number above 0"
 
 

@@ -1,12 +1,15 @@
 """How a script starts and ends: one sentence for a mistake, and an exit code."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 USAGE_ERROR = 2
+MAX_WORD, MAX_SENTENCE = 300, 1200  # letters of a message
+ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-_])")
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
@@ -21,7 +24,15 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     except (ValueError, ImportError, OSError) as error:
         if os.environ.get("PPO_JAX_TRACEBACK"):
             raise
-        complain(" ".join(str(error).split()))
+        complain(str(error))
+        sys.exit(USAGE_ERROR)
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("PPO_JAX_TRACEBACK") or not _is_out_of_memory(error):
+            raise
+        complain(
+            "the memory is too small for this: give fewer environments (num_envs) or "
+            f"steps (num_steps_per_env); {error}"
+        )
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
         complain("stopped at once; what was saved last is the newest checkpoint")
@@ -30,7 +41,30 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 
 def complain(sentence: str) -> None:
     """Prints a sentence to stderr, with the script's name before it."""
+    sentence = readable(sentence)
     print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr, flush=True)
+
+
+def readable(text: str) -> str:
+    """Returns a text as one line, without escape codes, and not longer than a screen.
+
+    What a sentence quotes may be anything: what was typed, a file's content, or what a
+    library says with colours. The middle of a long word is left out, and the middle of
+    what is too long all the same: what is wrong stands first, the way out last.
+    """
+    text = ESCAPE.sub("", text)
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    words = [_shortened(word, MAX_WORD) for word in text.split()]
+    return _shortened(" ".join(words), MAX_SENTENCE)
+
+
+def _shortened(text: str, limit: int) -> str:
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def use_compilation_cache() -> None:

@@ -8,21 +8,58 @@ from typing import Any
 from ppo_jax.types import Simulator
 
 FRAMES_PER_SECOND = 30
+SUFFIXES = (".mp4", ".gif")
+
+
+def check_name(path: Path) -> None:
+    """Raises ValueError unless a film can be called so."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"--video {path}: name the file .mp4 or .gif")
+
+
+def check_writable(path: Path) -> None:
+    """Makes the folder of a film and tries to write there, before any work is done.
+
+    Raises:
+      ValueError: it cannot be written; names the file and the reason.
+    """
+    is_new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):  # what is there stays until the film is
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--video {path} cannot be written ({error.strerror}): name a file in a "
+            "folder that you may write to"
+        ) from None
+    if is_new:
+        path.unlink()
 
 
 def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
-    """Films one episode of the deterministic policy; returns the file."""
+    """Films one episode of the deterministic policy; returns the file.
+
+    Raises:
+      ValueError: it cannot be written.
+    """
     from envs.drawing import write_video
 
     step_dt = trainer.env.step_dt
     stride = max(1, round(1 / (step_dt * FRAMES_PER_SECOND)))
     is_simulated = isinstance(trainer.env, Simulator)
     frames = _photographed if is_simulated else _drawn
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
     with warnings.catch_warnings():  # ffmpeg is started by a fork that execs at once
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         pictures = frames(trainer, state, seed, stride)
-        write_video(path, pictures, fps=1 / (step_dt * stride))
+        try:
+            write_video(path, pictures, fps=1 / (step_dt * stride))
+        except OSError as error:  # ffmpeg's own words would be pages
+            raise ValueError(
+                f"the film {path} could not be written: is the disk full? "
+                f"({error.strerror or type(error).__name__})"
+            ) from None
     return path
 
 

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from ppo_jax.cli import command_line, entry, exporting, filming, help_page, weights
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.tasks import (
@@ -23,7 +25,6 @@ from ppo_jax.runs.config_fields import override, parse_literal
 from ppo_jax.types import TrainState
 
 CHANGEABLE = ("clip_actions", "simulator.device", "simulator.bridge")
-VIDEO_SUFFIXES = {".mp4", ".gif"}
 FLAGS = [
     Flag("task", "NAME", f"whose newest run to play ({DEFAULT_TASK})"),
     Flag(
@@ -78,32 +79,43 @@ def main() -> int:
         help_page.print_help("Play a trained policy.", EXAMPLES, FLAGS)
         return 0
     video = Path(str(flags["video"])) if "video" in flags else None
-    if video and video.suffix.lower() not in VIDEO_SUFFIXES:
-        raise ValueError(f"--video {video}: name the file .mp4 or .gif")
     given = {k: str(flags[k]) for k in ("num_envs", "seed") if k in flags}
     episodes = Episodes(**{k: parse_literal(text) for k, text in given.items()})
+    if video:
+        filming.check_name(video)
     entry.use_compilation_cache()
-    play(arguments, episodes, video)
-    return 0
+    return play(arguments, episodes, video)
 
 
-def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> None:
-    """Plays episodes with the deterministic policy, and prints how they went."""
+def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> int:
+    """Plays episodes with the deterministic policy, and prints how they went.
+
+    Returns:
+      The exit code: 1 if a return, or what was logged, is not finite.
+    """
     import jax
 
     from ppo_jax.runs import trainers
 
     flags = arguments.flags
     exporting.check(flags)
+    if video:
+        filming.check_writable(video)
     with open_policy(arguments, episodes.num_envs, video is not None) as policy:
         trainer, state, source = policy
         key = jax.random.key(episodes.seed)
         if "export" in flags:
             exporting.export(trainer, state, key, flags, source)
-        for line in summary(*trainers.evaluate(trainer, state, key)):
+        result, reported = trainers.evaluate(trainer, state, key)
+        for line in summary(result, reported):
             print(line)
+        what = not_finite(result, reported)
+        if what:
+            entry.complain(f"not finite: {what}: play another checkpoint or policy")
+            return 1
         if video:
             print(f"Video: {filming.film(trainer, state, video, episodes.seed)}")
+    return 0
 
 
 @contextmanager
@@ -125,6 +137,7 @@ def open_policy(
     if source.suffix == RSL_RL_SUFFIX:
         load = partial(weights.load_foreign, path=source)
         config = default_config(checked_task(flags))
+        weights.check_source(str(source), config)
     else:
         source, which, config = weights.find_run(flags)
         load = partial(weights.load_checkpoint, folder=source, which=which)
@@ -139,6 +152,8 @@ def open_policy(
 def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:
     """Yields a line on the returns, the lengths, and each thing that was reported.
 
+    An episode whose return, or whose own word on it, is not finite is no success.
+
     Args:
       result: `Evaluation` of the episodes.
       reported: {tag: mean} of what a simulator logged meanwhile.
@@ -151,10 +166,21 @@ def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:
     yield f"Episode length: {lengths.mean():.1f} steps"
     for tag, values in result.log.items():
         if tag.endswith("success_rate"):
-            yield f"Success: {values.sum():.0f} of {len(values)} episodes"
+            ended_well = np.where(np.isfinite(values) & np.isfinite(returns), values, 0)
+            yield f"Success: {ended_well.sum():.0f} of {len(values)} episodes"
         else:
             yield f"{tag.removeprefix('Metrics/')}: {values.mean():.3f}"
     for tag, value in reported.items():
         if tag.startswith("Perf/"):
             continue
         yield f"{tag.removeprefix('Metrics/')}: {value:.3f}"
+
+
+def not_finite(result: Any, reported: Mapping[str, float]) -> str:
+    """Says which numbers of an evaluation are NaN or infinite; empty: none."""
+    values = {"return": result.episode_return, **result.log}
+    counts = {tag: np.count_nonzero(~np.isfinite(x)) for tag, x in values.items()}
+    episodes = len(result.episode_return)
+    bad = [f"{tag} of {n} of {episodes} episodes" for tag, n in counts.items() if n]
+    bad += [tag for tag, value in reported.items() if not np.isfinite(value)]
+    return ", ".join(tag.removeprefix("Metrics/") for tag in bad)

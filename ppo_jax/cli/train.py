@@ -131,6 +131,8 @@ def start(arguments: Arguments) -> int:
     agent = str(arguments.flags.get("simulator.agent", ""))
     defaults = default_config(task, agent, arguments.tokens)
     config = override(defaults, config_overrides(arguments))
+    if "checkpoint" in arguments.flags:  # what is not there must fail at once
+        weights.check_source(str(arguments.flags["checkpoint"]), config)
     announce(config)
     with open_trainer(config, film="video" in arguments.flags) as trainer:
         trainers.lower(trainer)  # what does not fit must fail before there is a folder

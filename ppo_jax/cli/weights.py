@@ -80,6 +80,17 @@ def restore(trainer: Any, folder: Path, which: str) -> Any:
     return restored
 
 
+def check_source(selector: str, config: Config) -> None:
+    """Raises ValueError unless there is something to start from."""
+    if not selector.endswith(RSL_RL_SUFFIX):
+        folders.find_run(selector, folders.experiment_of(config))
+    elif not Path(selector).is_file():
+        raise ValueError(
+            f"--checkpoint {selector}: there is no such file; give a model_N.pt of "
+            "rsl_rl, or the folder of a run"
+        )
+
+
 def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     """Returns a run at iteration 0 with what another run, or rsl_rl, has learned."""
     import jax.numpy as jnp

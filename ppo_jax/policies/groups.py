@@ -19,8 +19,8 @@ def resolve_obs_groups(
     environment has it, else "policy".
 
     Raises:
-      ValueError: a configured list is empty or names a group that is not there, or
-        there is neither a group of the model's name nor "policy".
+      ValueError: a configured list is empty, names a group that is not there or one
+        twice, or there is neither a group of the model's name nor "policy".
     """
     unknown = set(obs_groups) - set(models)
     if unknown:
@@ -37,6 +37,11 @@ def resolve_obs_groups(
                 f"obs_groups[{model!r}] names {what}, but the environment observes "
                 f"{', '.join(sorted(available))}: name one or more of these"
             )
+        for group in groups:
+            if groups.count(group) > 1:
+                raise ValueError(
+                    f"obs_groups[{model!r}] names {group!r} twice: leave one away"
+                )
         chosen[model] = groups
     return chosen
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from ppo_jax.options import (
+    MAX_INT32,
     check_options,
     nearest,
     one_of,
@@ -15,7 +16,7 @@ from ppo_jax.policies.activations import ACTIVATIONS
 
 
 def _hidden_dims(value: Sequence[int]) -> str | None:
-    allowed = value and all(dim > 0 or dim == -1 for dim in value)
+    allowed = value and all(0 < dim <= MAX_INT32 or dim == -1 for dim in value)
     return None if allowed else "at least one layer width above 0 (-1: input width)"
 
 
@@ -77,8 +78,12 @@ class ModelConfig:
     rnn_num_layers: int = option(1, "RNNModel: recurrent layers", positive)
 
     def __post_init__(self) -> None:
-        """Checks every field, and that the kind of network reads it."""
+        """Checks every field, and that the kind of network reads it.
+
+        An activation has one name, in small letters.
+        """
         check_options(self)
+        object.__setattr__(self, "activation", self.activation.lower())
         for field in fields(self):
             owner = "RNNModel" if field.name.startswith("rnn_") else self.class_name
             value = getattr(self, field.name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.options import (
+    MAX_INT32,
     check_options,
     fraction,
     not_negative,
@@ -47,9 +48,6 @@ class AlgorithmConfig(PPOConfig):
         check_options(self)
         if self.desired_kl is None:
             object.__setattr__(self, "schedule", "fixed")
-
-
-MAX_INT32 = 2**31 - 1
 
 
 def _folder_name(value: str) -> str | None:

@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import os
 import typing
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.options import nearest
+from ppo_jax.options import nearest, shown
 from ppo_jax.runs.config import Config
 
 
@@ -64,6 +65,15 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"cannot read the configuration {path}: {reason}") from None
+    except RecursionError:
+        raise ValueError(
+            f"cannot read the configuration {path}: it is nested too deeply"
+        ) from None
+    except Exception as error:  # of a date or a number that is none
+        raise ValueError(
+            f"cannot read the configuration {path}: it has a value that YAML cannot "
+            f"build ({type(error).__name__})"
+        ) from None
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no configuration: it must be a YAML mapping")
     try:
@@ -103,8 +113,7 @@ def find_path(name: str) -> str:
       ValueError: no field is called so, or several are; names the nearest or all.
     """
     wanted = name.removeprefix("agent.")
-    paths = [path for path, _ in fields_of(Config())]
-    groups = [path for path, _ in possible_fields() if path not in paths]
+    paths, groups = _known_paths()
     if wanted in (*paths, *groups):
         return wanted
     for some in paths, groups:  # a group that is not there takes nobody's short name
@@ -116,9 +125,17 @@ def find_path(name: str) -> str:
             raise ValueError(f"{name!r} is ambiguous: say {names}")
     paths += groups
     known = {*paths, *(path.split(".")[-1] for path in paths)}
-    raise ValueError(f"there is no option {name!r}: {nearest(wanted, known)}")
+    raise ValueError(f"there is no option {shown(name)}: {nearest(wanted, known)}")
 
 
+@functools.cache
+def _known_paths() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns all paths, and those in groups that are not there by default."""
+    paths = tuple(path for path, _ in fields_of(Config()))
+    return paths, tuple(path for path, _ in possible_fields() if path not in paths)
+
+
+@functools.cache
 def short_name(path: str) -> str:
     """Returns the shortest ending of a field's path by which it is found."""
     parts = path.split(".")
@@ -174,7 +191,8 @@ def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
     for name, value in data.items():
         if name not in names:
             hint = nearest(name, names)
-            raise ValueError(f"there is no option '{prefix}{name}': {hint}")
+            where = shown(f"{prefix}{name}")
+            raise ValueError(f"there is no option {where}: {hint}")
         nested = _dataclass_in(hints[name])
         if nested and isinstance(value, Mapping):
             value = _build(nested, value, f"{prefix}{name}.")
@@ -193,8 +211,11 @@ def parse_literal(text: str) -> Any:
     if text.lower() in words:
         return words[text.lower()]
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings(action="ignore"):  # of what is odd, but Python
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, OverflowError):
+        return str(text)
+    except (RecursionError, MemoryError):  # nested too deeply
         return str(text)
 
 

@@ -87,10 +87,13 @@ def load_manifest(folder: Path) -> dict[str, Any]:
                 f"{folder / name} {found[name]}, and what is planned is not certain: "
                 "restore it from a copy, or start the sweep again"
             )
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        return {}  # `load_plan` says it
 
 
-def load_plan(folder: Path, manifest: Mapping[str, Any]) -> Sweep:
+def load_plan(folder: Path, manifest: Any) -> Sweep:
     """Returns the plan of a manifest.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from ppo_jax.runs.config_fields import short_name
 from ppo_jax.sweeps.axes import Grid, Range, bounds_of, draw, parse_axis
 from ppo_jax.sweeps.planning import Sweep, programs_of
 
+MAX_MEMBERS = 1_000_000
 # What all members of a population have in common, with their environments.
 SHARED = (
     *("num_envs", "max_iterations", "clip_actions", "simulator."),
@@ -55,13 +57,16 @@ def make_sweep(
     _check_samples(ranges, samples)
     swept = tuple(axis.path for axis in parsed if axis in [*grids, *ranges])
     last_seed = defaults.seed + num_seeds - 1
+    _check_size(grids, samples, num_seeds)
     draws = draw(ranges, samples, defaults.seed)
-    settings, first = [], {}
+    settings, first, seen = [], {}, {}
     for words in itertools.product(*(grid.words for grid in grids)):
         listed = dict(zip((grid.path for grid in grids), words, strict=True))
         for drawn in draws:
             values = fixed | listed | drawn
-            settings.append(_values(config_fields.override(defaults, values), swept))
+            config = config_fields.override(defaults, values)
+            _check_new(seen, config, listed | drawn)
+            settings.append(_values(config, swept))
             first = first or values
     if "algorithm.desired_kl" in swept:  # none would fix the schedule of all others
         del first["algorithm.desired_kl"]
@@ -86,6 +91,31 @@ def _check_samples(ranges: Sequence[Range], samples: int) -> None:
             "--samples has nothing to draw: give a range such as "
             "learning_rate=log(1e-4,1e-2), or leave it away"
         )
+
+
+def _check_size(grids: Sequence[Grid], samples: int, num_seeds: int) -> None:
+    settings = math.prod(len(grid.words) for grid in grids) * max(samples, 1)
+    if settings * num_seeds > MAX_MEMBERS:
+        raise ValueError(
+            f"a sweep of {settings} settings x {num_seeds} seeds is too large: give "
+            f"values, --samples and --seeds that make at most {MAX_MEMBERS} members"
+        )
+
+
+def _check_new(
+    seen: dict[str, Mapping[str, Any]], config: Config, values: Mapping[str, Any]
+) -> None:
+    """Raises ValueError if a setting is one that is there, however it was typed."""
+    key = json.dumps(config_fields.to_dict(config), sort_keys=True)
+    other = seen.setdefault(key, values)
+    if other is values:
+        return
+    differing = [path for path in values if values[path] != other[path]]
+    one, two = (
+        " ".join(f"{short_name(path)}={x[path]}" for path in differing)
+        for x in (other, values)
+    )
+    raise ValueError(f"{one} and {two} are the same setting: leave one away")
 
 
 def _check_settings(sweep: Sweep) -> None:

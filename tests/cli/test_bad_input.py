@@ -1,12 +1,15 @@
 """What a user gets wrong: one sentence that names it and the way out, exit code 2."""
 
+import json
 import shutil
 
 import pytest
 import running
 
+from configs import config_for
 from ppo_jax.cli import play, sweep, train
-from ppo_jax.runs import checkpoint, folders
+from ppo_jax.runs import checkpoint, digests, folders
+from ppo_jax.sweeps import planning, settings
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +20,8 @@ def home(tmp_path_factory):
     (home / "file.txt").write_text("not a run\n")
     (home / "folder").mkdir()
     (home / "unknown_task").mkdir()
+    for name in ("deep", "no_date"):
+        shutil.copytree(good, home / name)
     for name in ("no_checkpoints", "damaged", "not_yaml", "a_list", "not_text"):
         shutil.copytree(good, home / name)
     for name in ("unknown_key", "bad_value", "not_a_group", "no_config", "two_saved"):
@@ -31,12 +36,36 @@ def home(tmp_path_factory):
         "unknown_key": "task: Cartpole\nalgorithm: {gama: 0.9}\n",
         "bad_value": "task: Cartpole\nactor: {hidden_dims: [64, -3]}\n",
         "not_a_group": "task: Cartpole\nactor: 5\n",
+        "deep": "[" * 5000,
+        "no_date": "seed: 2001-99-99\n",
     }
     for name, text in texts.items():
         (home / name / folders.CONFIG_FILE).write_text(text)
+    (home / "folder.mp4").mkdir()
+    make_sweeps(home)
     (home / "not_text" / folders.CONFIG_FILE).write_bytes(b"\xff\xfe\x00task")
     (home / "no_config" / folders.CONFIG_FILE).unlink()
     return home
+
+
+def make_sweeps(home):
+    """Folders of sweeps that have not begun, each wrong in one way."""
+    plan = planning.to_dict(settings.make_sweep(config_for("Cartpole"), {}))
+    texts = {
+        "altered": json.dumps({"sweep": plan}),
+        "no_sums": json.dumps({"sweep": plan}),
+        "no_chunks": json.dumps({"sweep": plan}),
+        "bad_chunk": json.dumps({"sweep": plan}),
+        "other_plan": json.dumps({"sweep": plan | {"base": {"gamma": 1}}}),
+        "deep_plan": "[" * 9000,
+    }
+    for name, text in texts.items():
+        (home / name).mkdir()
+        (home / name / "manifest.json").write_text(text)
+        digests.write(home / name, ["manifest.json"])
+    (home / "altered" / "manifest.json").write_text(texts["altered"] + " ")
+    (home / "no_sums" / digests.SUMS).unlink()
+    (home / "bad_chunk" / "chunks" / "stage0_program0_chunk0").mkdir(parents=True)
 
 
 def check(capsys, home, script, argv, words):
@@ -100,7 +129,21 @@ TRAIN = [
     # ranges
     ("--num_envs 0", ["num_envs = 0", "above 0"]),
     ("--num_envs -3", ["num_envs = -3", "above 0"]),
-    ("--num_envs 99999999999", ["num_envs * num_steps_per_env", "too many", "at most"]),
+    ("--num_envs 999999999", ["num_envs * num_steps_per_env", "too many", "at most"]),
+    ("--num_envs 99999999999999999999", ["num_envs = 9", "1 to 2147483647"]),
+    (f"--num_envs 0x{'f' * 5000}", ["num_envs = a number of about 6021 digits"]),
+    (f"gamma={'[' * 9000}", ["algorithm.gamma = '[[[", "...", "a number"]),
+    (f"gamma={'-' * 90000}1", ["algorithm.gamma = '---", "...", "a number"]),
+    ("gamma={[]:1}", ["algorithm.gamma = '{[]:1}'", "a number"]),
+    (f"gamma=1{'0' * 400}", ["algorithm.gamma = 1000", "a number"]),
+    (f"--{'x' * 5000} 1", ["there is no option 'xxx", "..."]),
+    (f"--task {'x' * 5000}", ["xxx...xxx", "known:"]),
+    ("num_learning_epochs=99999999999999999999", ["num_learning_epochs", "1 to 21"]),
+    ("actor.hidden_dims=[99999999999999999999]", ["actor.hidden_dims", "layer width"]),
+    ("--checkpoint nowhere.pt", ["nowhere.pt", "no such file", "model_N.pt"]),
+    ("obs_groups={'actor':['policy','policy']}", ["names 'policy' twice"]),
+    ("--resume --checkpoint deep", ["deep/params/agent.yaml", "nested too deeply"]),
+    ("--resume --checkpoint no_date", ["no_date/params/agent.yaml", "cannot build"]),
     ("--max_iterations 0", ["max_iterations = 0", "above 0"]),
     ("--seed -1", ["seed = -1", "0 to 4294967295"]),
     ("--seed 4294967296", ["seed = 4294967296", "0 to 4294967295"]),
@@ -193,6 +236,21 @@ PLAY = [
     ("--chekpoint good", ["chekpoint", "did you mean 'checkpoint'"]),
     ("--checkpoint damaged", ["is damaged", "no checkpoint that can be read"]),
     ("--help --task Cartpole", ["--help has no use for task"]),
+    ("--num_envs 99999999999999999999", ["num_envs = 9", "1 to 2147483647"]),
+    (f"--checkpoint good --num_envs {'[' * 9000}", ["num_envs = '[[[", "..."]),
+    ("--checkpoint good --video folder.mp4", ["folder.mp4", "Is a directory"]),
+    (
+        "--checkpoint good --video file.txt/a.mp4",
+        ["file.txt/a.mp4", "cannot"],
+    ),
+    ("--checkpoint good --video /proc/none/a.mp4", ["/proc/none/a.mp4", "cannot be"]),
+    ("--checkpoint deep", ["deep/params/agent.yaml", "nested too deeply"]),
+    ("--checkpoint nowhere.pt", ["nowhere.pt"]),
+    ("--checkpoint no_checkpoints", ["no_checkpoints", "no finished checkpoint"]),
+    ("--checkpoint not_yaml", ["not_yaml/params/agent.yaml", "cannot read"]),
+    ("--checkpoint not_text", ["not_text/params/agent.yaml", "cannot read"]),
+    ("--checkpoint a_list", ["a_list/params/agent.yaml", "a YAML mapping"]),
+    ("--checkpoint good --export a.txt", ["a.txt"]),
 ]
 SWEEP = [
     ("--task Cartpol", ["Cartpol", "did you mean 'Cartpole'"]),
@@ -233,6 +291,27 @@ SWEEP = [
     ("--resume --sweep folder gamma=0.9", ["--resume has no use for gamma"]),
     ("--export best", ["logs/ppo_jax/sweeps holds no sweep"]),
     ("--export 3 --seeds 2", ["--export has no use for seeds"]),
+    ("gamma=0.9,0.90", ["gamma=0.9 and gamma=0.90 are the same setting", "leave one"]),
+    ("actor.activation=elu,ELU", ["actor.activation=elu and", "=ELU are the same"]),
+    ("actor.hidden_dims=[8],[8,]", ["=[8] and", "=[8,] are the same setting"]),
+    ("lam=0,1 gamma=1,1.0", ["gamma=1 and gamma=1.0 are the same setting"]),
+    ("schedule=fixed,adaptive desired_kl=none,0.1", ["are the same setting"]),
+    ("obs_groups={'actor':['policy','policy']}", ["names 'policy' twice"]),
+    ("--seeds 99999999999999999999", ["too large", "at most 1000000 members"]),
+    ("gamma=uniform(0.9,0.99) --samples 99999999999", ["too large", "1000000"]),
+    (f"--chunk_size {'[' * 9000}", ["--chunk_size [[[", "...", "whole number"]),
+    (f"gamma=0.9,{'[' * 9000}", ["algorithm.gamma = '[[[", "..."]),
+    ("num_envs=8,99999999999999999999", ["num_envs = 9", "1 to 2147483647"]),
+    ("--resume --sweep file.txt", ["file.txt is not a sweep"]),
+    ("--resume --sweep no_sums", ["no_sums/SHA256SUMS cannot be read"]),
+    ("--resume --sweep altered", ["altered/manifest.json was altered", "start the"]),
+    ("--resume --sweep other_plan", ["other_plan/manifest.json holds no plan"]),
+    ("--resume --sweep deep_plan", ["deep_plan/manifest.json holds no plan"]),
+    ("--export best --sweep folder", ["folder is not a sweep", "manifest.json"]),
+    ("--export best --sweep altered", ["altered/manifest.json was altered"]),
+    ("--export best --sweep other_plan", ["holds no plan that this version reads"]),
+    ("--export best --sweep no_chunks", ["no_chunks has no finished chunk yet"]),
+    ("--export best --sweep bad_chunk", ["chunk0/SHA256SUMS cannot be read"]),
     ("--help --resume", ["--help has no use for resume"]),
 ]
 

@@ -203,3 +203,46 @@ def test_film_does_not_warn_of_a_fork(trained, tmp_path, monkeypatch, recwarn):
     filming.film(*trained, tmp_path / "a.mp4", seed=2)
     assert (tmp_path / "a.mp4").stat().st_size > 1000
     assert [str(w.message) for w in recwarn if "fork" in str(w.message)] == []
+
+
+def test_what_is_not_finite_is_no_success_and_is_said():
+    """NaN in a return, or in what was logged; infinite is not finite either."""
+    nan = float("nan")
+    result = Evaluation(
+        episode_return=jnp.array([1.0, nan, 2.0, 3.0]),
+        episode_length=jnp.array([1, 2, 3, 4]),
+        log={
+            "Metrics/success_rate": jnp.array([1.0, 1.0, nan, 0.0]),
+            "Metrics/distance": jnp.array([0.0, 0.0, 0.0, jnp.inf]),
+        },
+    )
+    lines = list(play.summary(result, {}))
+    assert lines[2] == "Success: 1 of 4 episodes"
+    said = play.not_finite(result, {"a": 1.0, "b": nan})
+    assert said == (
+        "return of 1 of 4 episodes, success_rate of 1 of 4 episodes, "
+        "distance of 1 of 4 episodes, b"
+    )
+    fine = Evaluation(jnp.ones(2), jnp.ones(2), {"x": jnp.zeros(2)})
+    assert play.not_finite(fine, {"a": 1.0}) == ""
+
+
+def test_an_evaluation_of_nan_ends_with_1(trained, played, monkeypatch, capsys):
+    """The numbers are printed, then a sentence says what they are worth."""
+    from ppo_jax.runs import trainers
+
+    result = Evaluation(jnp.full(3, jnp.nan), jnp.ones(3), {})
+    monkeypatch.setattr(trainers, "evaluate", lambda *_: (result, {}))
+    assert running.call(play, "--num_envs=3", "--video=no.mp4") == 1
+    out, err = capsys.readouterr()
+    assert "Return over 3 episodes: nan" in out
+    assert err.startswith("play.py: not finite: return of 3 of 3 episodes")
+    assert "Video" not in out
+
+
+def test_ffmpeg_says_nothing(trained, tmp_path, capfd):
+    """A disk that is full while the film is written: one sentence of ours."""
+    (tmp_path / "a.mp4").symlink_to("/dev/full")
+    with pytest.raises(ValueError, match=r"a\.mp4 could not be written"):
+        filming.film(*trained, tmp_path / "a.mp4", seed=2)
+    assert capfd.readouterr().err == ""
