@@ -95,7 +95,7 @@ TRAIN = [
     ("--lits", ["lits", "did you mean 'list'"]),
     ("--chekpoint x", ["chekpoint", "did you mean 'checkpoint'"]),
     ("hidden_dims=[64]", ["ambiguous", "actor.hidden_dims or critic.hidden_dims"]),
-    ("critic.distribution_cfg.init_std=1", ["critic.distribution_cfg", "actor."]),
+    ("critic.distribution_cfg.init_std=1", ["critic.distribution_cfg", "= none"]),
     # the form of an option
     ("Cartpole", ["'Cartpole'", "--task NAME"]),
     ("-n 5", ["'-n'", "--task NAME"]),
