@@ -26,11 +26,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SMALL = (
     *("--task", "Cartpole", "--num_envs", "8", "num_steps_per_env=4"),
-    *("num_learning_epochs=1", "num_mini_batches=2", "save_interval=2"),
+    *("num_learning_epochs=1", "num_mini_batches=2"),
     *("actor.hidden_dims=[8]", "critic.hidden_dims=[8]"),
 )
 LAST = ("--max_iterations=60",)
-TRAIN = (*SMALL, *LAST)
+TRAIN = (*SMALL, *LAST, "save_interval=2")
 SWEEP = (*SMALL, "--max_iterations=12", "gamma=0.9,0.95", "--seeds=3", "--chunk_size=2")
 MANIFEST = "manifest.json"
 CLOCK = {"seconds", "iteration_time", "steps_per_second"}
