@@ -119,6 +119,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     learning_rate: Array  # [] state, not part of the optimizer: the KL rule moves it
     iteration: Array  # [] int32, updates done (env steps would overflow)
+    rnd: Any = ()  # predictor and target of `learning.rnd`; () without it
 
 
 class EpisodeStats(NamedTuple):
@@ -140,6 +141,7 @@ class RunState(NamedTuple):
     carry: Any
     episodes: EpisodeStats
     key: Key
+    rnd: Any = ()  # sums that the next intrinsic reward depends on; () without one
 
 
 class Distribution(Protocol):

@@ -19,6 +19,7 @@ from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.minibatches import draw_environments
+from ppo_jax.learning.rnd import make_rnd
 from ppo_jax.learning.symmetry import (
     mirrored_copies,
     symmetric_loss,
@@ -44,6 +45,7 @@ SUPPORTED = {
     "ppo_rmsprop",
     "ppo_hetero_scalar",
     "ppo_beta",
+    "ppo_rnd",
     "ppo_symmetry_aug",
     "ppo_symmetry_mirror_only",
     "ppo_lstm1",
@@ -80,7 +82,10 @@ class Replay:
             config.critic,
             config.obs_groups,
         )
-        self.ppo = make_ppo(self.network, config.algorithm)
+        rnd_cfg, self.rnd = config.algorithm.rnd_cfg, None
+        if rnd_cfg:
+            self.rnd = make_rnd(rnd_cfg, spec["step_dt"], config.obs_groups)
+        self.ppo = make_ppo(self.network, config.algorithm, rnd=self.rnd)
         loss_fn = partial(
             ppo_loss, use_clipped_value_loss=config.algorithm.use_clipped_value_loss
         )
@@ -105,6 +110,8 @@ class Replay:
             under(self.arrays, "init/critic/"),
         )
         assert jax.tree.structure(params) == jax.tree.structure(state.params)
+        if self.rnd:
+            state = state._replace(rnd=rnd_of(self, state.rnd))
         return state._replace(params=params, obs_stats=stats)
 
     def distributions(self, state, obs, done, carry):
@@ -182,6 +189,7 @@ def compare(replay):
     state = replay.initial_state()
     first_obs = {k: v[0] for k, v in under(replay.arrays, "it0/obs/").items()}
     carry = replay.ppo.initial_carry(first_obs)
+    sums = replay.rnd.start(under(replay.arrays, "it0/last_obs/")) if replay.rnd else ()
     for iteration in range(replay.num_iterations):
         recorded = under(replay.arrays, f"it{iteration}/")
         rollout, carry = replay.rollout(state, recorded, carry)
@@ -189,6 +197,10 @@ def compare(replay):
         for i, parameter in enumerate(rollout.steps.distribution[:2]):
             close(parameter, recorded[f"stored_dist_param{i}"])
 
+        if replay.rnd:
+            rewards_env = rollout.steps.reward
+            sums, rollout, _ = jax.jit(replay.rnd.reward)(state.rnd, sums, rollout)
+            close(rollout.steps.reward - rewards_env, recorded["intrinsic"])
         batch, _ = replay.learning_batch(state, replay.hparams, rollout)
         close(batch.value, recorded["stored_values"])
         close(batch.value_target, recorded["stored_returns"])
@@ -216,11 +228,57 @@ def compare(replay):
         if replay.symmetry:
             close(history["symmetry_loss"].mean(), losses["symmetry"])
 
+        if replay.rnd:
+            algorithm = replay.config.algorithm
+            orders = jnp.tile(permutations, (algorithm.num_learning_epochs, 1))
+            learned, rnd_losses = jax.jit(replay.rnd.learn, static_argnums=3)(
+                state.rnd, rollout.steps.obs, orders, algorithm.num_mini_batches
+            )
+            close(rnd_losses.mean(), losses["rnd"])
+            state = state._replace(rnd=learned)
+            assert_same_rnd(learned, sums, under(recorded, "rnd_after/"))
         stats = replay.network.update_stats(state.obs_stats, rollout.steps.obs)
         state = state._replace(obs_stats=stats)
         actor, critic = params_to_rsl_rl(replay.config, state.params, state.obs_stats)
         assert_same_weights(actor, under(recorded, "actor_after/"))
         assert_same_weights(critic, under(recorded, "critic_after/"))
+
+
+def layers_of(state_dict, name):
+    """Weights of a network of RND as rsl_rl calls them, in our form."""
+    layers = [
+        {
+            "kernel": jnp.asarray(state_dict[f"{name}.{2 * i}.weight"].T),
+            "bias": jnp.asarray(state_dict[f"{name}.{2 * i}.bias"]),
+        }
+        for i in range(sum(k.startswith(f"{name}.") for k in state_dict) // 2)
+    ]
+    hidden = {f"layer_{i}": layer for i, layer in enumerate(layers[:-1])}
+    return {"mlp": hidden, "head": layers[-1]}
+
+
+def rnd_of(replay, state):
+    first = under(replay.arrays, "init/rnd/")
+    read = {name: layers_of(first, name) for name in ("predictor", "target")}
+    assert jax.tree.structure(read["target"]) == jax.tree.structure(state.target)
+    return state._replace(**read)
+
+
+def assert_same_rnd(state, sums, theirs):
+    for name, ours in (("predictor", state.predictor), ("target", state.target)):
+        for ours_leaf, leaf in zip(
+            jax.tree.leaves(ours), jax.tree.leaves(layers_of(theirs, name)), strict=True
+        ):
+            np.testing.assert_allclose(ours_leaf, leaf, rtol=0, atol=2e-6)
+    for name, stats in (
+        ("state_normalizer.", state.obs_stats),
+        ("reward_normalizer.emp_norm.", sums.stats),
+    ):
+        if f"{name}_mean" in theirs:
+            mean, var = (theirs[f"{name}{x}"].ravel() for x in ("_mean", "_var"))
+            np.testing.assert_allclose(stats.mean, mean, rtol=1e-5, atol=2e-6)
+            np.testing.assert_allclose(stats.var, var, rtol=1e-5, atol=2e-6)
+            assert stats.count == theirs[f"{name}count"]
 
 
 def assert_same_weights(ours, theirs):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.learning.rnd import RNDConfig
 from ppo_jax.learning.symmetry import SymmetryConfig
 from ppo_jax.options import check_options, one_of, option, positive
 
@@ -39,6 +40,8 @@ class PPOConfig:
     symmetry_cfg: SymmetryConfig | None = option(
         None, "mirrored samples, or a loss for what is not symmetric"
     )
+
+    rnd_cfg: RNDConfig | None = option(None, "a reward for what has not been seen")
 
     def __post_init__(self) -> None:
         """Checks every field."""

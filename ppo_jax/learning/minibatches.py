@@ -53,6 +53,21 @@ def draw_environments(config: PPOConfig, num_envs: int, key: Key) -> Array:
     return jax.vmap(jax.random.permutation, in_axes=(0, None))(keys, order)
 
 
+def samples_of(environments: Array, shape: tuple[int, int], num_parts: int) -> Array:
+    """Returns the order of samples that an order of environments means, [..., M * B].
+
+    Args:
+      environments: [..., M * n] from `draw_environments`.
+      shape: (T, N) of the rollout, whose samples count in time-major order.
+      num_parts: M; a minibatch is all T steps of its n environments.
+    """
+    num_steps, num_envs = shape
+    lead = environments.shape[:-1]
+    parts = environments.reshape(*lead, num_parts, 1, -1)
+    start = (jnp.arange(num_steps) * num_envs).reshape((1,) * (len(lead) + 1) + (-1, 1))
+    return (start + parts).reshape(*lead, -1)
+
+
 def environment_minibatches(batch: Batch, order: Array, num_mini_batches: int) -> Batch:
     """Returns [M, T, n, ...] sequences of a [T, N, ...] batch in the given order."""
 

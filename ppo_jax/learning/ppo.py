@@ -11,8 +11,13 @@ from ppo_jax.learning.advantages import gae
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
-from ppo_jax.learning.minibatches import draw_environments, draw_permutations
+from ppo_jax.learning.minibatches import (
+    draw_environments,
+    draw_permutations,
+    samples_of,
+)
 from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.learning.rnd import RND
 from ppo_jax.learning.symmetry import (
     Symmetry,
     mirrored_copies,
@@ -52,6 +57,7 @@ class PPO(NamedTuple):
     update: Callable[
         [TrainState, Hyperparams, Rollout, Key], tuple[TrainState, Metrics]
     ]
+    rnd: RND | None = None  # rewards novelty, between the rollout and the update
 
 
 def make_ppo(
@@ -60,6 +66,7 @@ def make_ppo(
     loss_fn: LossFn | None = None,
     advantage_fn: AdvantageFn = gae,
     symmetry: Symmetry | None = None,
+    rnd: RND | None = None,
 ) -> PPO:
     """Returns PPO as pure functions.
 
@@ -71,10 +78,17 @@ def make_ppo(
         schedule "adaptive" its metrics must hold "kl".
       advantage_fn: judges the actions of a rollout; A + V is the critic's target.
       symmetry: of the task; None is what `config.symmetry_cfg` names, if anything.
+      rnd: rewards novelty, from `make_rnd`.
 
     Raises:
-      ValueError: a network with memory is to be trained with a symmetry.
+      ValueError: a network with memory is to be trained with a symmetry, or
+        `config.rnd_cfg` is set, but `rnd` is not given.
     """
+    if rnd is None and config.rnd_cfg is not None:
+        raise ValueError(
+            "rnd_cfg is set, but not what it depends on: give make_ppo "
+            "rnd=make_rnd(config.rnd_cfg, env.step_dt, obs_groups)"
+        )
     if loss_fn is None:
         loss_fn = partial(
             ppo_loss, use_clipped_value_loss=config.use_clipped_value_loss
@@ -90,7 +104,7 @@ def make_ppo(
     if symmetry is not None:
         loss_fn = partial(symmetric_loss, symmetry, loss_fn)
     return PPO(
-        init=partial(init, network, config),
+        init=partial(init, network, config, rnd=rnd),
         initial_carry=partial(initial_carry, network),
         act=partial(act, network),
         mode=partial(mode, network),
@@ -103,17 +117,24 @@ def make_ppo(
             loss_fn,
             advantage_fn=advantage_fn,
             symmetry=symmetry,
+            rnd=rnd,
         ),
+        rnd=rnd,
     )
 
 
 def jitted(ppo: PPO) -> PPO:
     """Returns the same functions, each jitted on its own: for a loop on the host."""
-    return PPO(*map(jax.jit, ppo))
+    return jax.tree.map(jax.jit, ppo)
 
 
 def init(
-    network: ActorCritic, config: PPOConfig, key: Key, obs: Obs, hparams: Hyperparams
+    network: ActorCritic,
+    config: PPOConfig,
+    key: Key,
+    obs: Obs,
+    hparams: Hyperparams,
+    rnd: RND | None = None,
 ) -> TrainState:
     """Returns the state before training.
 
@@ -123,6 +144,7 @@ def init(
       key: for the weights.
       obs: {group: [N, ...]}, for the shapes.
       hparams: gives the learning rate to start from.
+      rnd: whose networks are drawn too; those of the policy do not change by it.
     """
     params, obs_stats = network.init(key, obs)
     return TrainState(
@@ -131,6 +153,7 @@ def init(
         opt_state=OPTIMIZERS[config.optimizer]().init(params),
         learning_rate=jnp.asarray(hparams.learning_rate, jnp.float32),
         iteration=jnp.zeros((), jnp.int32),
+        rnd=rnd.init(jax.random.fold_in(key, 1), obs) if rnd else (),
     )
 
 
@@ -264,6 +287,7 @@ def update(
     key: Key,
     advantage_fn: AdvantageFn = gae,
     symmetry: Symmetry | None = None,
+    rnd: RND | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Learns from one rollout.
 
@@ -280,6 +304,7 @@ def update(
       key: for the permutation.
       advantage_fn: judges the actions.
       symmetry: whose copies the loss reads.
+      rnd: whose predictor learns from the same minibatches.
 
     Returns:
       The new state, and means over all minibatches; "mean_std" is of the last one.
@@ -297,6 +322,18 @@ def update(
     state, history = optimize(
         network, config, loss_fn, state, hparams, batch, permutations
     )
+    if rnd is not None:
+        if network.recurrence:
+            permutations = samples_of(
+                permutations, batch.value.shape, config.num_mini_batches
+            )
+        orders = jnp.broadcast_to(
+            permutations, (config.num_learning_epochs, permutations.shape[1])
+        )
+        learned, history["rnd_loss"] = rnd.learn(
+            state.rnd, rollout.steps.obs, orders, config.num_mini_batches
+        )
+        state = state._replace(rnd=learned)
     metrics |= {name: values.mean() for name, values in history.items()}
     if "mean_std" in history:
         metrics["mean_std"] = history["mean_std"][-1]

@@ -36,6 +36,7 @@ def init_run(
         carry=ppo.initial_carry(obs),
         episodes=init_episodes(env.num_envs),
         key=key,
+        rnd=ppo.rnd.start(obs) if ppo.rnd else (),
     )
 
 
@@ -54,6 +55,9 @@ def iterate(
     """
     key, act_key, update_key = jax.random.split(run.key, 3)
     run, rollout, episode_metrics = collect(ppo, env, num_steps, run, act_key, scan)
+    if ppo.rnd is not None:
+        sums, rollout, rnd_metrics = ppo.rnd.reward(run.train.rnd, run.rnd, rollout)
+        run, episode_metrics = run._replace(rnd=sums), episode_metrics | rnd_metrics
     train, metrics = ppo.update(run.train, hparams, rollout, update_key)
     return run._replace(train=train, key=key), episode_metrics | metrics
 

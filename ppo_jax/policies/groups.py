@@ -22,7 +22,7 @@ def resolve_obs_groups(
       ValueError: a configured list is empty, names a group that is not there or one
         twice, or there is neither a group of the model's name nor "policy".
     """
-    unknown = set(obs_groups) - set(models)
+    unknown = set(obs_groups) - {*models, "rnd_state"}  # RND picks its own
     if unknown:
         name = sorted(unknown)[0]
         raise ValueError(f"obs_groups has no model {name!r}: {nearest(name, models)}")

@@ -25,7 +25,7 @@ IGNORED = {
     "grad_reduce_bucket_mb",
     "store_code_state",
 }
-UNSUPPORTED = ("rnd_cfg", "share_cnn_encoders")  # of the algorithm
+UNSUPPORTED = ("share_cnn_encoders",)  # of the algorithm
 DEFAULT_HIDDEN_DIMS = (256, 256, 256)  # rsl_rl's, where a plain dict gives none
 
 # What version 4 called the fields of a distribution, which were the model's.
@@ -82,6 +82,8 @@ def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"there is no option 'algorithm.{key}': {nearest(key, known)}"
             )
+    if "rnd_cfg" in translated:
+        translated["rnd_cfg"] = _given(translated["rnd_cfg"])
     if "symmetry_cfg" in translated:
         translated["symmetry_cfg"] = _symmetry(translated["symmetry_cfg"])
     if translated.get("schedule", "adaptive") != "adaptive":

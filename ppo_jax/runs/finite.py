@@ -13,6 +13,7 @@ _LEARNING = {
     "surrogate_loss": "the surrogate loss",
     "value_loss": "the value loss",
     "entropy": "the entropy",
+    "rnd_loss": "the loss of RND",
     "symmetry_loss": "the symmetry loss",
     "kl": "the KL",
     "loss": "the loss",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.learning.ppo import PPO, jitted, make_ppo
+from ppo_jax.learning.rnd import make_rnd
 from ppo_jax.learning.symmetry import Symmetry, check_augmentation, symmetry_of
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.programs import jit, simulator_errors
@@ -41,7 +42,9 @@ def make_trainer(config: Config, env: Env) -> Trainer:
     network, ppo_config, hparams = parts_of(config, env.action_space)
     traced = env.traceable() if isinstance(env, Simulator) else env
     symmetry = _symmetry(config, traced)
-    ppo = make_ppo(network, ppo_config, symmetry=symmetry)
+    rnd_cfg = config.algorithm.rnd_cfg
+    rnd = make_rnd(rnd_cfg, env.step_dt, config.obs_groups) if rnd_cfg else None
+    ppo = make_ppo(network, ppo_config, symmetry=symmetry, rnd=rnd)
     hparams = jax.tree.map(jnp.float32, hparams)
     init = partial(
         init_run,

@@ -306,7 +306,6 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
     ("configuration", "feature"),
     [
         (of_before_version_4(class_name="StudentTeacher"), "StudentTeacher"),
-        (runner({"rnd_cfg": {"weight": 1.0}}), "rnd_cfg"),
         (
             runner({"symmetry_cfg": {"data_augmentation_func": IN_TORCH}}),
             "symmetry_cfg",
