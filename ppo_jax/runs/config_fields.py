@@ -99,7 +99,7 @@ def override(config: Config, assignments: Mapping[str, Any]) -> Config:
         *parents, leaf = find_path(name).split(".")
         node = data
         for parent in parents:
-            if node[parent] is None:
+            if node.get(parent) is None:
                 node[parent] = {}
             node = node[parent]
         node[leaf] = value if not isinstance(value, str) else _Text(value)

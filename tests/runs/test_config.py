@@ -233,3 +233,10 @@ def test_a_group_that_is_not_there_is_made_by_its_fields():
         assert find_path(short_name(path)) == path
     with pytest.raises(ValueError, match=r"symmetry_cfg.data_augmentation_func = ''"):
         override(Config(), {"use_mirror_loss": "true"})
+
+
+def test_a_group_in_a_group_that_is_not_there_is_made_too():
+    config = override(Config(), {"weight_schedule.final_step": "30"})
+    rnd = config.algorithm.rnd_cfg
+    assert rnd and rnd.weight_schedule and rnd.weight_schedule.final_step == 30
+    assert override(Config(), flatten(config)) == config
