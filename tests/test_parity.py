@@ -50,6 +50,7 @@ SUPPORTED = {
     "ppo_symmetry_mirror_only",
     "ppo_lstm1",
     "ppo_gru2_actor_mlp_critic",
+    "ppo_cnn_separate",
 }
 NEGATION = "envs.cartpole:mirrored"  # the symmetry that rsl_rl was recorded with
 

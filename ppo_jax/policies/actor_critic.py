@@ -5,8 +5,19 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from ppo_jax.policies.groups import concatenate, require_vectors, resolve_obs_groups
+from ppo_jax.policies.conv import Encoders
+from ppo_jax.policies.groups import (
+    Seen,
+    concatenate,
+    require_vectors,
+    require_vectors_and_images,
+    resolve_obs_groups,
+    split_images,
+    vector_of,
+    with_vector,
+)
 from ppo_jax.policies.heads import HEADS, CategoricalHead
 from ppo_jax.policies.memory import apply_module, init_module, recurrence_of
 from ppo_jax.policies.mlp import MLP, Linear
@@ -60,6 +71,28 @@ class Critic(nn.Module):
         return Linear(1, name="head")(features)[..., 0]
 
 
+class ConvActor(Actor):
+    """Encoders of images, hidden layers and a distribution head."""
+
+    sees_images = True
+
+    @nn.compact
+    def __call__(self, x: Seen) -> Any:
+        """Maps vectors and images to a distribution over actions."""
+        return self._distribution(_encoded(self.config, x))
+
+
+class ConvCritic(Critic):
+    """Encoders of images, hidden layers and one output."""
+
+    sees_images = True
+
+    @nn.compact
+    def __call__(self, x: Seen) -> Array:
+        """Maps vectors and images to the value [...]."""
+        return self._value(_encoded(self.config, x))
+
+
 class RecurrentActor(Actor):
     """LSTM or GRU, hidden layers and a distribution head."""
 
@@ -90,6 +123,21 @@ class RecurrentCritic(Critic):
     def initial_memory(self, num_envs: int) -> Any:
         """Returns what `__call__` takes where an episode begins."""
         return _initial_memory(self.config, num_envs)
+
+
+# {class_name: (actor, critic)}
+MODULES: dict[str, tuple[Any, Any]] = {
+    "MLPModel": (Actor, Critic),
+    "RNNModel": (RecurrentActor, RecurrentCritic),
+    "CNNModel": (ConvActor, ConvCritic),
+}
+
+
+def _encoded(config: ModelConfig, x: Seen) -> Array:
+    """Returns the vector and, after it, the features of each image."""
+    assert config.cnn_cfg
+    features = Encoders(config.cnn_cfg, name="cnns")(x.images)
+    return jnp.concatenate([x.vector, *features], axis=-1)
 
 
 def _rnn(config: ModelConfig) -> RNN:
@@ -134,18 +182,22 @@ def actor_critic(
             "drawn from a categorical distribution: leave it away"
         )
     models = {"actor": actor, "critic": critic}
-    actor_module = RecurrentActor if actor.class_name == "RNNModel" else Actor
-    critic_module = RecurrentCritic if critic.class_name == "RNNModel" else Critic
+    if {actor.class_name, critic.class_name} == {"CNNModel", "RNNModel"}:
+        raise ValueError(
+            "actor and critic are a CNNModel and an RNNModel: sequences of images are "
+            "not read, as in rsl_rl; give both without memory, or both without images"
+        )
     network = from_modules(
-        actor_module(actor, action_space),
-        critic_module(critic),
+        MODULES[actor.class_name][0](actor, action_space),
+        MODULES[critic.class_name][1](critic),
         obs_groups,
         [name for name, model in models.items() if model.obs_normalization],
     )
 
     def init(key: Key, obs: Obs) -> tuple[Params, Any]:
-        for groups in resolve_obs_groups(obs_groups or {}, obs).values():
-            require_vectors(obs, groups)
+        for name, groups in resolve_obs_groups(obs_groups or {}, obs).items():
+            sees = models[name].class_name == "CNNModel"
+            (require_vectors_and_images if sees else require_vectors)(obs, groups)
         return network.init(key, obs)
 
     return network._replace(init=init)
@@ -159,6 +211,8 @@ def from_modules(
 ) -> ActorCritic:
     """Returns a policy and a value function of two flax modules, for instance your own.
 
+    A module sees images if it has an attribute `sees_images`, true. It then reads
+    `groups.Seen`: vectors [..., D], and images [..., C, H, W] by their group.
     A module remembers if it has a method `initial_memory(num_envs)`. It then maps
     (x, memory, is_first) to (its output, memory): a step [N, D] where `is_first` is
     None, else a sequence [T, N, D], see `recurrent.RNN`.
@@ -175,10 +229,14 @@ def from_modules(
     """
     modules: dict[str, Any] = {"actor": actor, "critic": critic}
     normalized = {name: name in obs_normalization for name in modules}
+    read = {
+        name: split_images if getattr(module, "sees_images", False) else concatenate
+        for name, module in modules.items()
+    }
 
-    def select(obs: Obs) -> dict[str, Array]:
+    def select(obs: Obs) -> dict[str, Any]:
         groups = resolve_obs_groups(obs_groups or {}, obs)
-        return {name: concatenate(obs, groups[name]) for name in modules}
+        return {name: read[name](obs, groups[name]) for name in modules}
 
     def init(key: Key, obs: Obs) -> tuple[Params, Any]:
         inputs = select(obs)
@@ -188,14 +246,18 @@ def from_modules(
             for name, module in modules.items()
         }
         stats = {
-            name: init_stats(inputs[name].shape[-1]) if normalized[name] else ()
+            name: init_stats(vector_of(inputs[name]).shape[-1])
+            if normalized[name]
+            else ()
             for name in modules
         }
         return params, stats
 
-    def prepare(obs_stats: Any, obs: Obs) -> dict[str, Array]:
+    def prepare(obs_stats: Any, obs: Obs) -> dict[str, Any]:
         return {
-            name: normalize(obs_stats[name], x) if normalized[name] else x
+            name: with_vector(x, normalize(obs_stats[name], vector_of(x)))
+            if normalized[name]
+            else x
             for name, x in select(obs).items()
         }
 
@@ -207,7 +269,9 @@ def from_modules(
 
     def update(obs_stats: Any, obs: Obs) -> Any:
         return {
-            name: update_stats(obs_stats[name], x) if normalized[name] else ()
+            name: update_stats(obs_stats[name], vector_of(x))
+            if normalized[name]
+            else ()
             for name, x in select(obs).items()
         }
 

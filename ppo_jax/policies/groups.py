@@ -1,6 +1,7 @@
 """Which observation groups a model reads, and how they become one input."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -51,6 +52,49 @@ def concatenate(obs: Obs, groups: Sequence[str]) -> Array:
     if len(groups) == 1:
         return obs[groups[0]]
     return jnp.concatenate([obs[group] for group in groups], axis=-1)
+
+
+class Seen(NamedTuple):
+    """What a network that sees images reads."""
+
+    vector: Array  # [..., D] the groups of vectors, concatenated; D may be 0
+    images: dict[str, Array]  # {group: [..., C, H, W]}
+
+
+def split_images(obs: Obs, groups: Sequence[str]) -> Seen:
+    """Returns vectors and images apart; leading axes are [N], or [T, N]."""
+    images = {name: obs[name] for name in groups if obs[name].ndim >= 4}
+    vectors = [name for name in groups if name not in images]
+    if vectors:
+        return Seen(concatenate(obs, vectors), images)
+    leading = next(iter(images.values())).shape[:-3]
+    return Seen(jnp.zeros((*leading, 0)), images)
+
+
+def vector_of(inputs: Any) -> Array:
+    """Returns what statistics normalise of what a network reads: never an image."""
+    return inputs.vector if isinstance(inputs, Seen) else inputs
+
+
+def with_vector(inputs: Any, vector: Array) -> Any:
+    """Returns what a network reads with another vector."""
+    return inputs._replace(vector=vector) if isinstance(inputs, Seen) else vector
+
+
+def require_vectors_and_images(obs: Obs, groups: Sequence[str]) -> None:
+    """Raises ValueError where a group [N, ...] is neither, or none is an image."""
+    shapes = {name: list(obs[name].shape[1:]) for name in groups}
+    for name, shape in shapes.items():
+        if len(shape) not in (1, 3):
+            raise ValueError(
+                f"the observation group {name!r} is {shape} in each environment, but "
+                "a CNNModel reads vectors [D] and images [C, H, W]"
+            )
+    if all(len(shape) == 1 for shape in shapes.values()):
+        raise ValueError(
+            f"a CNNModel sees images, but {', '.join(groups)} are vectors: name a "
+            "group [C, H, W] in obs_groups, or give class_name = 'MLPModel'"
+        )
 
 
 def require_vectors(obs: Obs, groups: Sequence[str]) -> None:

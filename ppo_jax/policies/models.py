@@ -13,6 +13,7 @@ from ppo_jax.options import (
     rising_pair,
 )
 from ppo_jax.policies.activations import ACTIVATIONS
+from ppo_jax.policies.conv import CNNConfig
 
 
 def _hidden_dims(value: Sequence[int]) -> str | None:
@@ -61,7 +62,7 @@ class ModelConfig:
     """One network: the actor or the critic."""
 
     class_name: str = option(
-        "MLPModel", "kind of network", one_of("MLPModel", "RNNModel")
+        "MLPModel", "kind of network", one_of("MLPModel", "RNNModel", "CNNModel")
     )
     hidden_dims: tuple[int, ...] = option(
         (64, 64), "width of each hidden layer", _hidden_dims
@@ -71,6 +72,7 @@ class ModelConfig:
     distribution_cfg: DistributionConfig | None = option(
         None, "distribution of the actions; the actor's only"
     )
+    cnn_cfg: CNNConfig | None = option(None, "CNNModel: encoder of each image")
     rnn_type: str = option(
         "lstm", "RNNModel: kind of its layers", one_of("lstm", "gru")
     )
@@ -84,12 +86,18 @@ class ModelConfig:
         """
         check_options(self)
         object.__setattr__(self, "activation", self.activation.lower())
+        if self.class_name == "CNNModel" and self.cnn_cfg is None:
+            raise ValueError(
+                "class_name is 'CNNModel', but there is no cnn_cfg: give the encoder "
+                "of its images, such as cnn_cfg.output_channels = [16, 32]"
+            )
+        owners = {"rnn_": "RNNModel", "cnn_": "CNNModel"}
         for field in fields(self):
-            owner = "RNNModel" if field.name.startswith("rnn_") else self.class_name
+            owner = owners.get(field.name[:4], self.class_name)
             value = getattr(self, field.name)
             if owner != self.class_name and value != field.default:
                 raise ValueError(
-                    f"{field.name} = {value!r} is of a recurrent network, and "
+                    f"{field.name} = {value!r} is read by an {owner} only, and "
                     f"class_name is {self.class_name!r}: give class_name = {owner!r}, "
                     f"or leave {field.name} away"
                 )

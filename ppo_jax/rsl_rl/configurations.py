@@ -148,7 +148,9 @@ def _part_of_policy(
 def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
     """Returns a model's settings, its distribution as version 5 gives it."""
     translated = {"hidden_dims": DEFAULT_HIDDEN_DIMS} | model
-    translated["class_name"] = _require_class(model, "MLPModel", "RNNModel")
+    translated["class_name"] = _require_class(model, "MLPModel", "RNNModel", "CNNModel")
+    if "cnn_cfg" in model:
+        translated["cnn_cfg"] = _encoder(model["cnn_cfg"])
     if "rnn_type" in model:  # whatever is no GRU is an LSTM in rsl_rl
         is_gru = str(model["rnn_type"]).lower() == "gru"
         translated["rnn_type"] = "gru" if is_gru else "lstm"
@@ -169,6 +171,19 @@ def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
     elif name == "actor":
         raise UnsupportedFeature("actor without a distribution")
     return translated
+
+
+def _encoder(cnn_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of an encoder; one number stands for a list of it."""
+    given = _given(cnn_cfg)
+    if any(isinstance(value, Mapping) for value in given.values()):
+        raise UnsupportedFeature("cnn_cfg of each group apart")
+    if given.pop("flatten", True) is not True:
+        raise UnsupportedFeature("cnn_cfg.flatten = False")
+    for name in ("kernel_size", "stride", "dilation"):
+        if isinstance(given.get(name), int):
+            given[name] = (given[name],)
+    return given
 
 
 def _given(settings: Any) -> dict[str, Any]:

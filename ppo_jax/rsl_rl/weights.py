@@ -85,9 +85,11 @@ def params_to_rsl_rl(
         actor[SPREAD_PARAMS[distribution.std_type]] = np.asarray(head["spread"])
     actor |= _write_layers(params["actor"]["mlp"], [head[row] for row in rows])
     actor |= _write_rnn(params["actor"].get("rnn", {}))
+    actor |= _write_cnns(config.actor, params["actor"].get("cnns", {}))
     critic = _write_stats(obs_stats["critic"])
     critic |= _write_layers(params["critic"]["mlp"], [params["critic"]["head"]])
     critic |= _write_rnn(params["critic"].get("rnn", {}))
+    critic |= _write_cnns(config.critic, params["critic"].get("cnns", {}))
     return actor, critic
 
 
@@ -124,6 +126,10 @@ def _read_model(
     if is_recurrent:
         parts["rnn"] = _read_rnn(take, config, num_obs)
         num_inputs = config.rnn_hidden_dim
+    if config.class_name == "CNNModel":
+        parts["cnns"] = _read_cnns(take, config, state)
+        mean = state.get("obs_normalizer._mean")
+        num_obs = None if mean is None else np.shape(mean)[-1]
     widths = [num_inputs if dim == -1 else dim for dim in config.hidden_dims]
     hidden = enumerate(pairwise([num_inputs, *widths]))
     mlp = {f"layer_{i}": layer(i, width, out) for i, (width, out) in hidden}
@@ -151,6 +157,58 @@ def _read_model(
             "used here: was it saved by another model?"
         )
     return _to_jax(parts | {"mlp": mlp, "head": head}), stats
+
+
+def _read_cnns(
+    take: Callable[..., np.ndarray], config: ModelConfig, state: StateDict
+) -> dict[str, Any]:
+    """Returns the encoders: kernels [out, in, k, k] as torch has them."""
+    found = (name.split(".")[1] for name in state if name.startswith("cnns."))
+    return {
+        group: {
+            f"{part}_{layer}": {
+                name: take(f"cnns.{group}.{index}.{theirs}", *shape)
+                for name, theirs, shape in _tensors_of(part, config, layer)
+            }
+            for index, part, layer in _positions(config)
+        }
+        for group in dict.fromkeys(found)
+    }
+
+
+def _tensors_of(
+    part: str, config: ModelConfig, layer: int
+) -> list[tuple[str, str, tuple[int | None, ...]]]:
+    """Returns what a part of an encoder holds: name here, there, and its shape."""
+    assert config.cnn_cfg
+    out, kernel, *_ = config.cnn_cfg.layers()[layer]
+    if part == "norm":
+        shape = (out, None, None)
+        return [("scale", "weight", shape), ("bias", "bias", shape)]
+    kernel_shape = (out, None, kernel, kernel)
+    return [("kernel", "weight", kernel_shape), ("bias", "bias", (out,))]
+
+
+def _positions(config: ModelConfig) -> list[tuple[int, str, int]]:
+    """Returns (index in torch's sequence, part, layer) of all that has weights."""
+    assert config.cnn_cfg
+    has_norm, has_pool = config.cnn_cfg.norm != "none", config.cnn_cfg.max_pool
+    length = 2 + has_norm + has_pool  # convolution, norm, activation, pooling
+    positions = []
+    for layer in range(len(config.cnn_cfg.output_channels)):
+        positions.append((layer * length, "layer", layer))
+        if has_norm:
+            positions.append((layer * length + 1, "norm", layer))
+    return positions
+
+
+def _write_cnns(config: ModelConfig, cnns: Params) -> dict[str, np.ndarray]:
+    return {
+        f"cnns.{group}.{index}.{theirs}": np.asarray(encoder[f"{part}_{layer}"][name])
+        for group, encoder in cnns.items()
+        for index, part, layer in _positions(config)
+        for name, theirs, _ in _tensors_of(part, config, layer)
+    }
 
 
 def _read_rnn(

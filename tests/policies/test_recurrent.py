@@ -144,7 +144,9 @@ def test_weights_and_both_biases_start_as_in_torch(two_layers):
 
 
 def test_what_the_kind_of_network_does_not_read_is_refused():
-    with pytest.raises(ValueError, match="rnn_type = 'gru' is of a recurrent network"):
+    with pytest.raises(
+        ValueError, match="rnn_type = 'gru' is read by an RNNModel only"
+    ):
         ModelConfig(rnn_type="gru")
     with pytest.raises(ValueError, match="rnn_num_layers"):
         ModelConfig(class_name="RNNModel", rnn_num_layers=0)

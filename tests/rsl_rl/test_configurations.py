@@ -312,7 +312,6 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
         ),
         (runner({"share_cnn_encoders": True}), "share_cnn_encoders"),
         (runner({"class_name": "Distillation"}), "Distillation"),
-        (runner(critic={"class_name": "CNNModel", "cnn_cfg": {}}), "CNNModel"),
         (runner(actor={"distribution_cfg": {"class_name": "Mine"}}), "Mine"),
         (runner(class_name="DistillationRunner"), "DistillationRunner"),
     ],

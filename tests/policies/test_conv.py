@@ -1,0 +1,58 @@
+"""Encoders of images: sizes, what surrounds them, the order of their features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppo_jax import Continuous, ModelConfig, actor_critic
+from ppo_jax.policies.conv import CNNConfig, max_pool, padding_of
+
+SIGHT = CNNConfig(output_channels=(3, 2), kernel_size=(3,), stride=(2, 1))
+SEES = ModelConfig("CNNModel", (8,), cnn_cfg=SIGHT, obs_normalization=True)
+GROUPS = {"actor": ("image", "policy"), "critic": ("policy",)}
+
+
+# ceil((s floor(in / s) - in - s + d (k - 1) + 1) / 2); in / s comes out of it.
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation", "padding"),
+    [(12, 5, 2, 1, 2), (10, 3, 1, 1, 1), (10, 3, 1, 2, 2), (11, 3, 2, 1, 0)],
+)
+def test_padding_is_rsl_rls(size, kernel, stride, dilation, padding):
+    assert padding_of(size, kernel, stride, dilation) == padding
+    out = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    assert out in (size // stride, size // stride + 1)
+
+
+def test_max_pooling_takes_three_and_steps_two():
+    x = jnp.array([[[[1.0, 5.0, 2.0], [0.0, 0.0, 0.0], [3.0, 0.0, 9.0]]]])
+    np.testing.assert_array_equal(max_pool(x), [[[[5.0, 5.0], [3.0, 9.0]]]])
+
+
+def test_images_stand_behind_the_vector_and_are_not_scaled_or_normalised():
+    """uint8 is taken as it is; leading axes [T, N] are those of [T N]."""
+    network = actor_critic(Continuous(2), SEES, ModelConfig(), GROUPS)
+    image = jax.random.randint(jax.random.key(0), (4, 3, 2, 9, 8), 0, 256, jnp.uint8)
+    obs = {"policy": jnp.ones((4, 3, 5)), "image": image}
+    rows = {name: x.reshape(12, *x.shape[2:]) for name, x in obs.items()}
+    params, stats = network.init(jax.random.key(1), rows)
+    # 9 x 8 -> 4 x 3 -> 2 x 1 of 2 channels, behind 5 numbers
+    assert params["actor"]["mlp"]["layer_0"]["kernel"].shape == (5 + 4, 8)
+    inputs = network.prepare(stats, obs)
+    assert inputs["actor"].images["image"].dtype == jnp.uint8
+    mean = network.policy(params, inputs).mean
+    alone = network.policy(params, network.prepare(stats, rows)).mean
+    np.testing.assert_allclose(mean.reshape(12, 2), alone, rtol=1e-4, atol=1e-3)
+
+
+def test_what_cannot_be_seen_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"norm = 'batch'.*none or layer"):
+        CNNConfig(norm="batch")
+    with pytest.raises(ValueError, match="there is no cnn_cfg"):
+        ModelConfig("CNNModel")
+    remembers = ModelConfig("RNNModel")
+    with pytest.raises(ValueError, match="sequences of images are not read"):
+        actor_critic(Continuous(2), SEES, remembers)
+    network = actor_critic(Continuous(2), SEES, ModelConfig())
+    with pytest.raises(ValueError, match="a CNNModel sees images, but policy"):
+        network.init(jax.random.key(0), {"policy": jnp.zeros((3, 5))})
