@@ -229,6 +229,11 @@ class AdvantageFn(Protocol):
         ...
 
 
+# ({group: [B, ...]} or None, [B, A] or None) -> the same with K * B rows, in K blocks,
+# the first of which holds the rows as they were. Each row is mapped by itself.
+AugmentFn = Callable[[Obs | None, Array | None], tuple[Obs | None, Array | None]]
+
+
 class LossFn(Protocol):
     """The loss of one minibatch; `ppo_loss` is one. Swap it to change the algorithm."""
 

@@ -3,9 +3,76 @@
 from dataclasses import dataclass
 
 from ppo_jax.learning.optimizers import OPTIMIZERS
-from ppo_jax.learning.rnd import RNDConfig
-from ppo_jax.learning.symmetry import SymmetryConfig
-from ppo_jax.options import check_options, one_of, option, positive
+from ppo_jax.options import (
+    check_options,
+    dotted_path,
+    not_negative,
+    one_of,
+    option,
+    positive,
+)
+
+
+@dataclass(frozen=True)
+class SymmetryConfig:
+    """How the symmetry of a task is used. With neither use, its loss is reported."""
+
+    data_augmentation_func: str = option(
+        "", "function in JAX, (obs, action) to both in K copies", dotted_path
+    )
+    use_data_augmentation: bool = option(False, "learn from mirrored samples as well")
+    use_mirror_loss: bool = option(False, "add the mirror loss to the loss")
+    mirror_loss_coeff: float = option(0.0, "weight of the mirror loss", not_negative)
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class WeightSchedule:
+    """How the weight of the intrinsic reward goes on, in steps of an environment."""
+
+    mode: str = option(
+        "constant", "how the weight changes", one_of("constant", "step", "linear")
+    )
+    initial_step: int = option(0, "where linear begins", not_negative)
+    final_step: int = option(1, "where linear ends, or step falls", positive)
+    final_value: float = option(0.0, "weight from the final step on", not_negative)
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        check_options(self)
+        if self.mode == "linear" and self.final_step <= self.initial_step:
+            raise ValueError(
+                f"final_step = {self.final_step} is not after initial_step = "
+                f"{self.initial_step}: give a later one"
+            )
+
+
+@dataclass(frozen=True)
+class RNDConfig:
+    """Random network distillation, with rsl_rl's names."""
+
+    weight: float = option(0.0, "weight of the intrinsic reward, per s", not_negative)
+    weight_schedule: WeightSchedule | None = option(None, "how the weight goes on")
+    reward_normalization: bool = option(
+        False, "divide novelty by the spread of its discounted sum"
+    )
+    state_normalization: bool = option(False, "normalise RND's observations")
+    learning_rate: float = option(1e-3, "learning rate of the predictor", positive)
+    num_outputs: int = option(1, "outputs of predictor and target", positive)
+    predictor_hidden_dims: tuple[int, ...] = option(
+        (-1,), "hidden layers of the predictor; -1: input width"
+    )
+    target_hidden_dims: tuple[int, ...] = option(
+        (-1,), "hidden layers of the target; -1: input width"
+    )
+    activation: str = option("elu", "activation of both networks")
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        check_options(self)
 
 
 @dataclass(frozen=True)
@@ -36,11 +103,9 @@ class PPOConfig:
     use_mixed_precision: bool = option(
         False, "bfloat16 matrix products in the update; acting stays float32"
     )
-
     symmetry_cfg: SymmetryConfig | None = option(
         None, "mirrored samples, or a loss for what is not symmetric"
     )
-
     rnd_cfg: RNDConfig | None = option(None, "a reward for what has not been seen")
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ Where it does not yet, the observation is new. What is learned of it is part of
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ppo_jax.learning.config import RNDConfig, WeightSchedule
 from ppo_jax.learning.optimizers import scale_by_adam
-from ppo_jax.options import check_options, not_negative, one_of, option, positive
 from ppo_jax.policies.groups import concatenate, resolve_obs_groups
 from ppo_jax.policies.mlp import MLP, Linear
 from ppo_jax.policies.normalization import (
@@ -29,52 +28,6 @@ from ppo_jax.types import Array, Key, Metrics, Obs, Params, Rollout
 GROUPS = "rnd_state"  # what obs_groups calls the observations of which novelty is told
 DISCOUNT = 0.99  # of the sum of novelty, whose spread normalises it
 MAX_ROWS = 1e8  # after which RND's statistics stand still, as in rsl_rl
-
-
-@dataclass(frozen=True)
-class WeightSchedule:
-    """How the weight of the intrinsic reward goes on, in steps of an environment."""
-
-    mode: str = option(
-        "constant", "how the weight changes", one_of("constant", "step", "linear")
-    )
-    initial_step: int = option(0, "where linear begins", not_negative)
-    final_step: int = option(1, "where linear ends, or step falls", positive)
-    final_value: float = option(0.0, "weight from the final step on", not_negative)
-
-    def __post_init__(self) -> None:
-        """Checks every field."""
-        check_options(self)
-        if self.mode == "linear" and self.final_step <= self.initial_step:
-            raise ValueError(
-                f"final_step = {self.final_step} is not after initial_step = "
-                f"{self.initial_step}: give a later one"
-            )
-
-
-@dataclass(frozen=True)
-class RNDConfig:
-    """Random network distillation, with rsl_rl's names."""
-
-    weight: float = option(0.0, "weight of the intrinsic reward, per s", not_negative)
-    weight_schedule: WeightSchedule | None = option(None, "how the weight goes on")
-    reward_normalization: bool = option(
-        False, "divide novelty by the spread of its discounted sum"
-    )
-    state_normalization: bool = option(False, "normalise RND's observations")
-    learning_rate: float = option(1e-3, "learning rate of the predictor", positive)
-    num_outputs: int = option(1, "outputs of predictor and target", positive)
-    predictor_hidden_dims: tuple[int, ...] = option(
-        (-1,), "hidden layers of the predictor; -1: input width"
-    )
-    target_hidden_dims: tuple[int, ...] = option(
-        (-1,), "hidden layers of the target; -1: input width"
-    )
-    activation: str = option("elu", "activation of both networks")
-
-    def __post_init__(self) -> None:
-        """Checks every field."""
-        check_options(self)
 
 
 class RNDState(NamedTuple):

@@ -5,53 +5,28 @@ left and right of a robot. K copies of every sample come of it, the first the or
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ppo_jax.options import check_options, dotted_path, load, not_negative, option
+from ppo_jax.learning.config import SymmetryConfig
+from ppo_jax.learning.symmetry_check import require_blocks
+from ppo_jax.options import load
 from ppo_jax.types import (
-    ActionSpace,
     ActorCritic,
     Array,
+    AugmentFn,
     Batch,
-    Discrete,
     Hyperparams,
     LossFn,
     Metrics,
-    Obs,
     Params,
     TrainState,
     Transition,
 )
 
-# ({group: [B, ...]} or None, [B, A] or None) -> the same with K * B rows, in K blocks,
-# the first of which holds the rows as they were. Each row is mapped by itself.
-AugmentFn = Callable[[Obs | None, Array | None], tuple[Obs | None, Array | None]]
-
 OF_ORIGINALS = ("entropy", "kl")  # metrics that copies have no part in
-NUM_CHECKED = 3  # rows that an augmentation is tried on
-
-
-@dataclass(frozen=True)
-class SymmetryConfig:
-    """How the symmetry of a task is used. With neither use, its loss is reported."""
-
-    data_augmentation_func: str = option(
-        "", "function in JAX, (obs, action) to both in K copies", dotted_path
-    )
-    use_data_augmentation: bool = option(False, "learn from mirrored samples as well")
-    use_mirror_loss: bool = option(False, "add the mirror loss to the loss")
-    mirror_loss_coeff: float = option(0.0, "weight of the mirror loss", not_negative)
-
-    def __post_init__(self) -> None:
-        """Checks every field."""
-        check_options(self)
 
 
 class Symmetry(NamedTuple):
@@ -78,7 +53,7 @@ def symmetry_of(config: SymmetryConfig) -> Symmetry:
             "rsl_rl's of (env, obs, actions) or no function: give one in JAX"
         )
     return Symmetry(
-        augment,
+        cast(AugmentFn, augment),
         config.use_data_augmentation,
         config.use_mirror_loss,
         config.mirror_loss_coeff,
@@ -218,100 +193,3 @@ def _mean_over_blocks(
         name: x[0] if name in OF_ORIGINALS else x.mean(axis=0)
         for name, x in metrics.items()
     }
-
-
-def check_augmentation(
-    augment: AugmentFn, obs: Obs, action_space: ActionSpace, seed: int = 0
-) -> int:
-    """Tries a symmetry on a few rows before a run starts, and returns its K.
-
-    Args:
-      augment: the symmetry.
-      obs: {group: [N, ...]} of the environment, arrays or shapes and types.
-      action_space: of the environment.
-      seed: of the numbers that it is tried on.
-
-    Raises:
-      ValueError: it changes groups or shapes, its first block is not the rows as they
-        were, or a row depends on another.
-    """
-    rng = np.random.default_rng(seed)
-    is_discrete = isinstance(action_space, Discrete)
-
-    def rows(shape: tuple[int, ...], dtype: Any) -> Array:
-        drawn = rng.normal(size=shape) if np.issubdtype(dtype, np.floating) else None
-        drawn = rng.integers(0, 2, shape) if drawn is None else drawn
-        return jnp.asarray(drawn.astype(dtype))
-
-    some = {
-        group: rows((NUM_CHECKED, *x.shape[1:]), x.dtype) for group, x in obs.items()
-    }
-    shape = (NUM_CHECKED,) if is_discrete else (NUM_CHECKED, action_space.dim)
-    given = (some, rows(shape, np.int32 if is_discrete else np.float32))
-    result = augment(*given)
-    num_copies = require_blocks(given, result)
-    blocks = partial(_blocks, num_copies)
-    _require(
-        jax.tree.map(lambda x, y: _equal(blocks(y)[0], x), given, result),
-        "its first block differs from the rows that it was given: return the "
-        "originals first, then each mirrored copy",
-    )
-    first = augment(*jax.tree.map(lambda x: x[:1], given))
-    _require(
-        jax.tree.map(lambda x, y: _equal(blocks(x)[:, :1], blocks(y)), result, first),
-        "a row depends on the other rows: map each row by itself",
-    )
-    alone = (augment(given[0], None)[0], augment(None, given[1])[1])
-    _require(
-        jax.tree.map(_equal, result, alone),
-        "it gives something else when observations or actions are None: map one "
-        "without the other",
-    )
-    return num_copies
-
-
-def require_blocks(given: tuple[Obs, Array], result: Any) -> int:
-    """Returns K, of how many blocks an augmentation's result is.
-
-    Raises:
-      ValueError: it is not of the same groups and shapes, K times as many rows.
-    """
-    try:
-        pairs = jax.tree.leaves(
-            jax.tree.map(lambda x, y: (x.shape, y.shape), given, tuple(result)),
-            is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], tuple),
-        )
-    except (TypeError, ValueError, AttributeError):
-        raise _wrong(
-            f"it must return (obs, action) with the groups "
-            f"{', '.join(sorted(given[0]))}: it returned another structure"
-        ) from None
-    counts = set()
-    for before, after in pairs:
-        if len(after) != len(before) or after[1:] != before[1:]:
-            raise _wrong(f"rows of the shape {before[1:]} came back as {after[1:]}")
-        counts.add(after[0] / before[0])
-    num_copies = int(min(counts))
-    if counts != {num_copies} or num_copies < 2:
-        raise _wrong(
-            f"it must return K times as many rows, the same K of at least 2 for "
-            f"everything: {pairs[0][0][0]} became {sorted({p[1][0] for p in pairs})}"
-        )
-    return num_copies
-
-
-def _blocks(num_copies: int, x: Array) -> Array:
-    return x.reshape(num_copies, -1, *x.shape[1:])
-
-
-def _equal(x: Array, y: Array) -> bool:
-    return np.shape(x) == np.shape(y) and np.allclose(x, y, rtol=1e-5, atol=1e-5)
-
-
-def _require(is_right: Any, otherwise: str) -> None:
-    if not all(jax.tree.leaves(is_right)):
-        raise _wrong(otherwise)
-
-
-def _wrong(why: str) -> ValueError:
-    return ValueError(f"the symmetry's data_augmentation_func is not one: {why}")

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from ppo_jax.learning.ppo import PPO, jitted, make_ppo
 from ppo_jax.learning.rnd import make_rnd
-from ppo_jax.learning.symmetry import Symmetry, check_augmentation, symmetry_of
+from ppo_jax.learning.symmetry import Symmetry, symmetry_of
+from ppo_jax.learning.symmetry_check import check_augmentation
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.programs import jit, simulator_errors
 from ppo_jax.loops.rollout import host_scan

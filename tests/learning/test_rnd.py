@@ -18,11 +18,10 @@ from ppo_jax import (
     iterate,
     make_ppo,
 )
+from ppo_jax.learning.config import RNDConfig, WeightSchedule
 from ppo_jax.learning.minibatches import samples_of
 from ppo_jax.learning.rnd import (
-    RNDConfig,
     RNDSums,
-    WeightSchedule,
     distillation_loss,
     make_rnd,
     normalized_novelty,

@@ -26,16 +26,16 @@ from ppo_jax import (
     ppo_loss,
     train,
 )
+from ppo_jax.learning.config import SymmetryConfig
 from ppo_jax.learning.symmetry import (
     Copies,
     Symmetry,
-    SymmetryConfig,
-    check_augmentation,
     mirror_loss,
     mirrored_copies,
     symmetric_loss,
     symmetry_of,
 )
+from ppo_jax.learning.symmetry_check import check_augmentation
 
 T, N, D, A = 3, 4, 2, 2
 ROBOT = ModelConfig(

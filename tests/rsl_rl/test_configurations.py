@@ -4,7 +4,7 @@ from dataclasses import MISSING
 
 import pytest
 
-from ppo_jax.learning.symmetry import SymmetryConfig
+from ppo_jax.learning.config import SymmetryConfig
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import UnsupportedFeature, config_from_rsl_rl
 from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams
