@@ -174,7 +174,7 @@ TRAIN = [
     ("actor.activation=rellu", ["activation = 'rellu'", "did you mean 'relu'"]),
     ("timeout_bootstrap=last", ["timeout_bootstrap = 'last'", "last_value"]),
     ("std_type=linear", ["std_type = 'linear'", "one of scalar, log"]),
-    ("actor.class_name=RNNModel", ["actor.class_name = 'RNNModel'", "MLPModel"]),
+    ("actor.class_name=RNN", ["actor.class_name = 'RNN'", "MLPModel", "RNNModel"]),
     ("distribution_cfg.class_name=Gaussian", ["'Gaussian'", "GaussianDistribution"]),
     # what does not fit together
     ("--num_envs 1 num_steps_per_env=4", ["= 4 samples", "num_mini_batches", "fewer"]),
