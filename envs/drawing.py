@@ -1,8 +1,6 @@
-"""Pictures and videos of tasks, painted by matplotlib alone: no OpenGL, no display."""
+"""Pictures of tasks, painted by matplotlib alone: no OpenGL, no display."""
 
-import itertools
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,40 +63,6 @@ def picture(
         write(figure, caption, at=(0.5, 0.05))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Writes pictures as an .mp4 (H.264) or a .gif (endless).
-
-    Args:
-      path: file to write; its suffix picks the format.
-      frames: uint8 [H, W, 3] each, all of one size; may be a generator.
-      fps: pictures per second. A .gif counts in hundredths of a second.
-
-    Raises:
-      ValueError: another suffix, or no frames.
-    """
-    from imageio.v2 import get_writer
-
-    suffix = Path(path).suffix.lower()
-    if suffix == ".mp4":
-        # Blocks of 2: the default of 16 would resize a 480 x 360 picture.
-        options = {"fps": fps, "macro_block_size": 2, "quality": 8}
-        options |= {"ffmpeg_log_level": "quiet"}  # an error is raised, in our words
-    elif suffix == ".gif":
-        options = {"duration": 1000 / fps, "loop": 0}
-    else:
-        raise ValueError(
-            f"cannot write a video to '{path}': name the file .mp4 or .gif"
-        )
-    frames = iter(frames)
-    first = next(frames, None)
-    if first is None:
-        raise ValueError(f"cannot write a video to '{path}': there are no frames")
-    writer: Any = get_writer(path, **options)
-    with writer:
-        for frame in itertools.chain([first], frames):
-            writer.append_data(frame)
 
 
 def write(figure: Any, text: str, at: tuple[float, float] = (0.5, 0.94)) -> None:

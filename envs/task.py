@@ -118,9 +118,7 @@ class VectorEnv(Env):
         keys = jax.random.split(env_state.key, 2 + self.num_envs)
         key, noise_key, reset_keys = keys[0], keys[1], keys[2:]
         step_key, obs_key, first_key = jax.random.split(noise_key, 3)
-        is_continuous = isinstance(self.action_space, Continuous)
-        if self.clip_actions is not None and is_continuous:
-            action = jnp.clip(action, -self.clip_actions, self.clip_actions)
+        action = self._clipped(action)
         common_step = env_state.common_step + 1
         episode_length = env_state.episode_length + 1
 
@@ -152,6 +150,13 @@ class VectorEnv(Env):
         )
         episode_length = jnp.where(done, 0, episode_length)
         return VectorState(state, episode_length, common_step, key), timestep
+
+    def _clipped(self, action: Array) -> Array:
+        """Returns what the task sees; the index of a discrete action stays."""
+        limit = self.clip_actions
+        if limit is None or not isinstance(self.action_space, Continuous):
+            return action
+        return jnp.clip(action, -limit, limit)
 
     def _split(self, key: Key) -> Key:
         return jax.random.split(key, self.num_envs)

@@ -43,7 +43,7 @@ def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
     Raises:
       ValueError: it cannot be written.
     """
-    from envs.drawing import write_video
+    from envs.video import write_video
 
     step_dt = trainer.env.step_dt
     stride = max(1, round(1 / (step_dt * FRAMES_PER_SECOND)))

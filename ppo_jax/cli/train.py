@@ -216,12 +216,16 @@ def train(
         print(f"Stopped by {outcome.stopped_by}; all is saved. Go on with: {command}")
         return 128 + signal.Signals[outcome.stopped_by]
     if "video" in arguments.flags:
-        path = folder / "videos" / "play.mp4"
-        learned, seed = outcome.run.train, trainer.config.seed
-        film = lambda: filming.film(trainer, learned, path, seed)
-        if decoration(film, "the video"):
-            print(f"  video           {path}")
+        film_run(trainer, folder, outcome.run.train)
     return 0
+
+
+def film_run(trainer: Any, folder: Path, learned: Any) -> None:
+    """Films an episode into a run's folder; what fails is a line, and no more."""
+    path = folder / "videos" / "play.mp4"
+    film = lambda: filming.film(trainer, learned, path, trainer.config.seed)
+    if decoration(film, "the video"):
+        print(f"  video           {path}")
 
 
 def config_overrides(

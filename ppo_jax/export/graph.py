@@ -85,7 +85,31 @@ def build(
       metadata: kept in the file as it is.
       producer_version: of this project.
     """
-    from onnx import checker, helper, numpy_helper
+    from onnx import checker, helper
+
+    operators, initializers = _operators(outputs)
+    graph = helper.make_graph(
+        operators,
+        "policy",
+        [_describe(interface) for interface in inputs],
+        [_describe(interface) for interface, _ in outputs],
+        initializers,
+    )
+    model = helper.make_model(
+        graph,
+        producer_name="ppo_jax",
+        producer_version=producer_version,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    helper.set_model_props(model, dict(metadata))
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def _operators(outputs: list[tuple[Interface, Value]]) -> tuple[list[Any], list[Any]]:
+    """Returns the operators that compute the outputs, in order, and the constants."""
+    from onnx import helper, numpy_helper
 
     names: dict[tuple[int, int], str] = {}
     initializers, operators = [], []
@@ -104,23 +128,7 @@ def build(
     for interface, value in outputs:  # an output's name is promised
         source = names[id(value.node), value.index]
         operators.append(helper.make_node("Identity", [source], [interface.name]))
-    graph = helper.make_graph(
-        operators,
-        "policy",
-        [_describe(interface) for interface in inputs],
-        [_describe(interface) for interface, _ in outputs],
-        initializers,
-    )
-    model = helper.make_model(
-        graph,
-        producer_name="ppo_jax",
-        producer_version=producer_version,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )
-    helper.set_model_props(model, dict(metadata))
-    checker.check_model(model, full_check=True)
-    return model
+    return operators, initializers
 
 
 def _in_order(values: list[Value]) -> Iterator[Node]:

@@ -53,7 +53,7 @@ def draw_environments(config: PPOConfig, num_envs: int, key: Key) -> Array:
     return jax.vmap(jax.random.permutation, in_axes=(0, None))(keys, order)
 
 
-def samples_of(environments: Array, shape: tuple[int, int], num_parts: int) -> Array:
+def samples_of(environments: Array, shape: tuple[int, ...], num_parts: int) -> Array:
     """Returns the order of samples that an order of environments means, [..., M * B].
 
     Args:

@@ -96,14 +96,10 @@ def make_ppo(
         )
     if symmetry is None and config.symmetry_cfg is not None:
         symmetry = symmetry_of(config.symmetry_cfg)
-    if symmetry is not None and network.recurrence:
-        raise ValueError(
-            "symmetry_cfg is set, but the network has memory, and sequences are not "
-            "mirrored, as in rsl_rl: leave symmetry_cfg away, or give "
-            "class_name = 'MLPModel'"
-        )
     if symmetry is not None:
+        _require_no_memory(network)
         loss_fn = partial(symmetric_loss, symmetry, loss_fn)
+    learn = partial(update, network, config, loss_fn, advantage_fn=advantage_fn)
     return PPO(
         init=partial(init, network, config, rnd=rnd),
         initial_carry=partial(initial_carry, network),
@@ -111,17 +107,18 @@ def make_ppo(
         mode=partial(mode, network),
         play=partial(play, network),
         observe=partial(observe, network, config),
-        update=partial(
-            update,
-            network,
-            config,
-            loss_fn,
-            advantage_fn=advantage_fn,
-            symmetry=symmetry,
-            rnd=rnd,
-        ),
+        update=partial(learn, symmetry=symmetry, rnd=rnd),
         rnd=rnd,
     )
+
+
+def _require_no_memory(network: ActorCritic) -> None:
+    if network.recurrence:
+        raise ValueError(
+            "symmetry_cfg is set, but the network has memory, and sequences are not "
+            "mirrored, as in rsl_rl: leave symmetry_cfg away, or give "
+            "class_name = 'MLPModel'"
+        )
 
 
 def jitted(ppo: PPO) -> PPO:
@@ -205,15 +202,12 @@ def update(
     )
     if rnd is not None:
         if network.recurrence:
-            T, N = batch.value.shape
-            permutations = samples_of(permutations, (T, N), config.num_mini_batches)
-        orders = jnp.broadcast_to(
-            permutations, (config.num_learning_epochs, permutations.shape[1])
+            permutations = samples_of(
+                permutations, batch.value.shape, config.num_mini_batches
+            )
+        state, history["rnd_loss"] = _learn_novelty(
+            rnd, config, state, rollout.steps.obs, permutations
         )
-        learned, history["rnd_loss"] = rnd.learn(
-            state.rnd, rollout.steps.obs, orders, config.num_mini_batches
-        )
-        state = state._replace(rnd=learned)
     metrics |= {name: values.mean() for name, values in history.items()}
     if "mean_std" in history:
         metrics["mean_std"] = history["mean_std"][-1]
@@ -223,3 +217,13 @@ def update(
         iteration=state.iteration + 1,
     )
     return state, metrics
+
+
+def _learn_novelty(
+    rnd: RND, config: PPOConfig, state: TrainState, obs: Obs, permutations: Array
+) -> tuple[TrainState, Array]:
+    """Returns the state with a better predictor, and the loss of every step."""
+    shape = config.num_learning_epochs, permutations.shape[1]
+    orders = jnp.broadcast_to(permutations, shape)
+    learned, loss = rnd.learn(state.rnd, obs, orders, config.num_mini_batches)
+    return state._replace(rnd=learned), loss

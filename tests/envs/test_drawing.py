@@ -17,6 +17,7 @@ from envs.cartpole import Cartpole, CartpoleState
 from envs.franka_lift import FrankaLift
 from envs.franka_reach import FrankaReach
 from envs.recall import Recall
+from envs.video import write_video
 
 KEY = jax.random.key(0)
 TASKS = [
@@ -164,7 +165,7 @@ FRAMES = [np.full((36, 48, 3), 20 * i, np.uint8) for i in range(8)]
 
 def test_mp4_keeps_size_number_rate_and_brightness_of_frames(tmp_path):
     path = tmp_path / "video.mp4"
-    drawing.write_video(path, iter(FRAMES), fps=25)
+    write_video(path, iter(FRAMES), fps=25)
     frames = iio.imread(path)
     assert frames.shape == (8, 36, 48, 3)
     np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), 20.0 * np.arange(8), atol=4)
@@ -173,7 +174,7 @@ def test_mp4_keeps_size_number_rate_and_brightness_of_frames(tmp_path):
 
 def test_gif_keeps_size_number_and_rate_of_frames(tmp_path):
     path = tmp_path / "video.GIF"
-    drawing.write_video(path, FRAMES, fps=20)
+    write_video(path, FRAMES, fps=20)
     with Image.open(path) as image:
         assert image.size == (48, 36)
         assert image.n_frames == 8
@@ -184,12 +185,12 @@ def test_gif_keeps_size_number_and_rate_of_frames(tmp_path):
 @pytest.mark.parametrize("name", ["video.avi", "video"])
 def test_unknown_format_is_an_error_that_names_file_and_fix(tmp_path, name):
     with pytest.raises(ValueError, match=rf"{name}'.*\.mp4 or \.gif"):
-        drawing.write_video(tmp_path / name, FRAMES, fps=25)
+        write_video(tmp_path / name, FRAMES, fps=25)
 
 
 def test_a_video_without_frames_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no frames"):
-        drawing.write_video(tmp_path / "video.mp4", [], fps=25)
+        write_video(tmp_path / "video.mp4", [], fps=25)
 
 
 def test_importing_the_tasks_loads_no_matplotlib_and_starts_no_backend():
