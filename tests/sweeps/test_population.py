@@ -52,6 +52,7 @@ def evolved(home):
     return run_sweep("evolved", *FOUR, *PBT)
 
 
+@pytest.mark.slow
 def test_members_are_those_of_a_sweep_with_their_part_of_the_environments(home):
     """A population of 2 x 2 with 16 environments is a sweep with 8, to rounding."""
     two = run_sweep("two", "--population=2", "--num_envs=16", "save_interval=4")
@@ -63,6 +64,7 @@ def test_members_are_those_of_a_sweep_with_their_part_of_the_environments(home):
     assert_same_table(table_of(two), table_of(alone))
 
 
+@pytest.mark.slow
 def test_only_the_last_save_keeps_the_runs(evolved):
     """Rows of all saves are the table; the runs before are taken on."""
     kept = {path.parent.name for path in evolved.glob("chunks/*/runs.npz")}
@@ -71,6 +73,7 @@ def test_only_the_last_save_keeps_the_runs(evolved):
     np.testing.assert_array_equal(table["iteration"], np.tile(np.arange(6), 4))
 
 
+@pytest.mark.slow
 def test_members_continue_the_best_with_their_values_moved(evolved):
     """What the table says of every exchange is what the numbers after it show."""
     table = table_of(evolved)
@@ -96,6 +99,7 @@ def test_members_continue_the_best_with_their_values_moved(evolved):
     assert (parent[:, -1] == np.arange(4)).all(), "nobody moves after the last"
 
 
+@pytest.mark.slow
 def test_an_exported_member_has_the_values_that_it_has_come_to(evolved, capsys):
     """An ordinary run: played, and trained on at the rate of the last iteration."""
     rate = table_of(evolved)["hparams/learning_rate"].reshape(4, ITERATIONS)
@@ -116,6 +120,7 @@ def test_an_exported_member_has_the_values_that_it_has_come_to(evolved, capsys):
     np.testing.assert_allclose(table["learning_rate"][-1], rate[2, -1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_table_names_members_as_the_sweep_counts_them(home):
     """Two populations of two: nobody continues a member of the other one."""
     argv = ("--population=2", "--num_envs=16", "save_interval=3", *PBT)
@@ -125,6 +130,7 @@ def test_the_table_names_members_as_the_sweep_counts_them(home):
     np.testing.assert_array_equal(parent // 2, member // 2)
 
 
+@pytest.mark.slow
 def test_what_becomes_of_the_members_is_drawn(evolved):
     """Returns and rates over time, in place of the response to where they began."""
     pixels = matplotlib.image.imread(evolved / pictures.EVOLUTION)
@@ -152,6 +158,7 @@ def test_a_population_killed_twice_ends_as_the_undisturbed_one(evolved, tmp_path
     assert_same_table(table_of(whole), table_of(evolved))
 
 
+@pytest.mark.slow
 def test_a_plan_with_a_population_survives_its_manifest(evolved):
     plan = from_dict(json.loads((evolved / "manifest.json").read_text())["sweep"])
     assert from_dict(json.loads(json.dumps(to_dict(plan)))) == plan

@@ -23,7 +23,7 @@ from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
 from configs import config_for
 from ppo_jax.cli import command_line, play, tasks, train
 from ppo_jax.cli import sweep as script
-from ppo_jax.loops import population
+from ppo_jax.loops import episodes, population
 from ppo_jax.runs import checkpoint, folders, metrics, trainers
 from ppo_jax.runs.config_fields import override
 from ppo_jax.sweeps import (
@@ -246,6 +246,7 @@ def compile_to(num_bytes):
     return compile_population
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_program_holds_its_runs_and_more(swept):
     """At least what all members keep, and less than a hundred times that."""
     plan = plan_in(swept)
@@ -265,6 +266,7 @@ def test_free_memory_is_a_part_of_what_the_system_has_available():
 # --- running
 
 
+@pytest.mark.slow
 def test_a_row_is_the_run_alone(swept):
     """Every metric of every iteration, and all that was learned, to 1e-5."""
     table, plan = table_of(swept), plan_in(swept)
@@ -297,11 +299,12 @@ def lone_run(config):
     run, history = trainer.init.lower(key).compile()(key), []
     for _ in range(config.max_iterations):
         run, values = step(run, trainer.hparams)
-        history.append(jax.device_get(values))
+        history.append(episodes.with_gaps(values))
     names = [name for name in history[0] if not name.startswith("nonfinite/")]
     return run, {name: np.array([x[name] for x in history]) for name in names}
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_per_member_and_iteration(swept):
     """12 members x 4 iterations; 8 environments x 64 steps; nothing else varies."""
     table = table_of(swept)
@@ -318,6 +321,7 @@ def test_the_table_has_a_row_per_member_and_iteration(swept):
     assert len(np.unique(table["value_loss"])) == 48
 
 
+@pytest.mark.slow
 def test_chunks_give_the_table_of_one_chunk_and_one_program_serves_them_all(
     swept, monkeypatch
 ):
@@ -329,6 +333,7 @@ def test_chunks_give_the_table_of_one_chunk_and_one_program_serves_them_all(
     assert_same_table(table_of(folder), table_of(swept))
 
 
+@pytest.mark.slow
 def test_every_distinct_program_is_compiled_once(home, monkeypatch):
     """2 minibatch counts x 2 rates x 2 seeds, in chunks of 2: 2 programs, 4 chunks."""
     sizes = count_compilations(monkeypatch)
@@ -459,6 +464,7 @@ def test_a_fraction_is_stopped_but_never_all(settings, fraction, kept):
     assert planning.num_kept(settings, fraction) == kept
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_harms_no_other(home, capsys):
     """A rate of 1e30 ends in NaN, is ranked last, named, and cannot be exported."""
     axes = ("learning_rate=1e30,1e-3", "schedule=fixed", "--seeds=1")
@@ -527,6 +533,7 @@ def test_rank_puts_failures_last_and_what_never_ended_before_them():
     assert ranked[3].failed == 1
 
 
+@pytest.mark.slow
 def test_the_summary_is_ranked_by_final_return(swept):
     with (swept / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -540,6 +547,7 @@ def test_the_summary_is_ranked_by_final_return(swept):
         assert float(row["iqm_low"]) <= float(row["iqm"]) <= float(row["iqm_high"])
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(swept):
     """Curves and response are pictures with something in them."""
     import matplotlib.image
@@ -550,6 +558,7 @@ def test_pictures_are_drawn(swept):
         assert pixels.std() > 0.05
 
 
+@pytest.mark.slow
 def test_an_exported_member_plays_and_trains_on(swept, capsys):
     """As any run does: its curves go on, its best is what the sweep found."""
     assert running.call(script, "--export=best", f"--sweep={swept}") == 0
