@@ -22,7 +22,12 @@ from ppo_jax.policies.heads import HEADS, CategoricalHead
 from ppo_jax.policies.memory import apply_module, init_module, recurrence_of
 from ppo_jax.policies.mlp import MLP, Linear
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
-from ppo_jax.policies.normalization import init_stats, normalize, update_stats
+from ppo_jax.policies.normalization import (
+    RunningStats,
+    init_stats,
+    normalize,
+    update_stats,
+)
 from ppo_jax.policies.recurrent import RNN, initial_memory
 from ppo_jax.types import (
     ActionSpace,
@@ -245,20 +250,14 @@ def from_modules(
             name: init_module(module, keys[name], inputs[name])
             for name, module in modules.items()
         }
-        stats = {
-            name: init_stats(vector_of(inputs[name]).shape[-1])
-            if normalized[name]
-            else ()
-            for name in modules
-        }
-        return params, stats
+        return params, {name: stats_of(name, x) for name, x in inputs.items()}
+
+    def stats_of(name: str, x: Any) -> Any:
+        return init_stats(vector_of(x).shape[-1]) if normalized[name] else ()
 
     def prepare(obs_stats: Any, obs: Obs) -> dict[str, Any]:
         return {
-            name: with_vector(x, normalize(obs_stats[name], vector_of(x)))
-            if normalized[name]
-            else x
-            for name, x in select(obs).items()
+            name: _normalized(obs_stats[name], x) for name, x in select(obs).items()
         }
 
     def policy(params: Params, inputs: Any) -> Distribution:
@@ -268,12 +267,20 @@ def from_modules(
         return apply_module(modules["critic"], params["critic"], inputs["critic"])
 
     def update(obs_stats: Any, obs: Obs) -> Any:
-        return {
-            name: update_stats(obs_stats[name], vector_of(x))
-            if normalized[name]
-            else ()
-            for name, x in select(obs).items()
-        }
+        return {name: _updated(obs_stats[name], x) for name, x in select(obs).items()}
 
     recurrence = recurrence_of(modules)
     return ActorCritic(init, prepare, policy, value, update, recurrence)
+
+
+def _normalized(stats: RunningStats | tuple[()], x: Any) -> Any:
+    """Returns what a model reads, by its statistics if it has any."""
+    if not isinstance(stats, RunningStats):
+        return x
+    return with_vector(x, normalize(stats, vector_of(x)))
+
+
+def _updated(stats: RunningStats | tuple[()], x: Any) -> RunningStats | tuple[()]:
+    if not isinstance(stats, RunningStats):
+        return ()
+    return update_stats(stats, vector_of(x))
