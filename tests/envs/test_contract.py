@@ -19,6 +19,7 @@ from envs.task import VectorEnv, vectorize
 from ppo_jax.types import Discrete
 
 NUM_ENVS, LIMIT, NUM_STEPS = 4, 5, 12
+FEW_STARTS = {"recall": 2}  # how many first observations there are; else: no two alike
 
 
 def own(module, name):
@@ -204,7 +205,9 @@ def test_every_episode_starts_from_another_state(record):
     starts = [record.obs[0]["policy"]]
     starts += [t.obs["policy"][done(t)] for t in record.timesteps]
     starts = np.concatenate(starts)
-    assert len(np.unique(starts, axis=0)) == len(starts) > NUM_ENVS
+    different = min(len(starts), FEW_STARTS.get(record.name, len(starts)))
+    assert len(np.unique(starts, axis=0)) == different
+    assert len(starts) > NUM_ENVS
 
 
 def test_random_episode_length_spreads_the_ends(record):
@@ -255,7 +258,8 @@ def test_what_is_not_a_number_is_no_success(record):
 
 def test_another_key_gives_another_start(record):
     _, obs = record.reset(jax.random.key(1))
-    assert (obs["policy"] != record.obs[0]["policy"]).any(-1).all()
+    is_other = (obs["policy"] != record.obs[0]["policy"]).any(-1)
+    assert is_other.any() if record.name in FEW_STARTS else is_other.all()
 
 
 def test_eager_step_equals_jitted_step(record):
