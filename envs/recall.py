@@ -70,7 +70,8 @@ class Recall:
 
     def observe(self, state: RecallState, key: Key) -> Obs:
         """Returns the cue, 0 after the first step, and whether it is asked for; [2]."""
-        cue = state.cue * (state.step == 0)  # a product, so that a NaN shows
+        nothing = state.cue - state.cue  # 0, and NaN where the cue is
+        cue = jnp.where(state.step == 0, state.cue, nothing)
         asked = (state.step == state.delay).astype(jnp.float32)
         return {"policy": jnp.stack([cue, asked])}
 
