@@ -273,7 +273,7 @@ def test_unknown_name_is_answered_with_the_nearest(make, package, wrong, right):
     ("make", "package"),
     [
         (make_gymnax, "gymnax"),
-        (make_brax, "brax"),
+        (make_brax, "brax.envs"),
         (make_playground, "mujoco_playground"),
     ],
 )
