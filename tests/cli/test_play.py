@@ -76,7 +76,10 @@ class Clock:
 
 def test_evaluate_counts_the_first_episode_of_each_environment(maybe_jit):
     """1 + 2 = 3, 1 + .. + 4 = 10, 1 + .. + 6 = 21; what comes after does not count."""
-    idle = PPO(*[None] * 5)._replace(mode=lambda state, obs: jnp.zeros((3, 1)))
+    idle = PPO(*[None] * len(PPO._fields))._replace(
+        initial_carry=lambda obs: (),
+        play=lambda state, obs, carry: (jnp.zeros((3, 1)), carry),
+    )
     play_all = maybe_jit(partial(evaluation.evaluate, idle, Clock()))
     result = play_all(None, jax.random.key(0))
     np.testing.assert_array_equal(result.episode_return, [3.0, 10.0, 21.0])

@@ -51,7 +51,7 @@ def place_of(image, color):
 @pytest.mark.parametrize("size", [(480, 360), (320, 300)], ids=["480x360", "320x300"])
 def test_picture_has_the_size_asked_for_and_differs_between_states(task, size):
     first, second = (
-        drawing.picture(task, task.reset(jax.random.key(seed)), size) for seed in (0, 1)
+        drawing.picture(task, task.reset(jax.random.key(seed)), size) for seed in (0, 3)
     )
     assert first.shape == (size[1], size[0], 3)
     assert first.dtype == np.uint8
