@@ -41,6 +41,8 @@ NOT_COMPUTED = {
     "store_code_state",
 }
 # What none of the translated ones may ask for.
+# What is not set, since another value is refused.
+ALWAYS = {f"{model}.cnn_cfg.flatten": True for model in ("actor", "critic")}
 ABSENT = {
     "policy",
     "empirical_normalization",
@@ -104,8 +106,11 @@ def test_every_hyper_parameter_is_that_of_rsl_rl(translations):
         for path, value in in_isaac_lab(task, key).items():
             if path in ABSENT:
                 right = not value
-            else:
-                right = path in NOT_COMPUTED or ours.get(path, "none") == value
+            elif path in ALWAYS:
+                right = value == ALWAYS[path]
+            else:  # of an encoder one number stands for a list of it
+                same = (value, [value]) if ".cnn_cfg." in path else (value,)
+                right = path in NOT_COMPUTED or ours.get(path, "none") in same
             if not right:
                 wrong[task, key, path] = (value, ours.get(path, "no such option"))
     assert wrong == {}
@@ -126,11 +131,12 @@ def test_what_is_translated_and_what_is_missing(translations):
         for found in translations.values()
     )
     assert counts == {
-        "translated": 81,
+        "translated": 86,
         "symmetry_cfg": 7,
-        "CNNModel": 6,
         "DistillationRunner": 2,
         f"{MODELS}:SpatialSoftmaxCNNModel": 2,
+        f"{CONTRIB}.ur10_particle_push.agents.rsl_rl_ppo_cfg"
+        ":UR10ParticlePushGaussianDistribution": 1,
         f"{CONTRIB}.keyboard.agents.models:SharedEncoderPPO": 1,
         f"{CONTRIB}.multitask_manipulation.agents.ppo:TaskBalancedPPO": 1,
     }
@@ -153,9 +159,11 @@ def test_a_task_without_rsl_rl_says_what_it_has():
 def test_a_preset_changes_environment_and_agent_together():
     config, env_cfg = isaac_config(CAMERA, overrides=["presets=resnet18"])
     assert config.actor.hidden_dims == (256, 128)
+    assert config.actor.class_name == "MLPModel"
     assert "resnet18" in str(env_cfg.observations.policy.to_dict())
-    with pytest.raises(UnsupportedFeature, match="CNNModel"):
-        isaac_config(CAMERA)
+    config, env_cfg = isaac_config(CAMERA)
+    assert config.actor.class_name == "CNNModel"
+    assert "resnet18" not in str(env_cfg.observations.policy.to_dict())
 
 
 def test_a_physics_preset_changes_environment_and_agent_together():
