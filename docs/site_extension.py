@@ -67,11 +67,14 @@ class LinkCode(SphinxTransform):
 def _documented_as(path: str, name: str) -> str:
     """Returns what the reference calls a name in a file."""
     import ppo_jax
+    import ppo_jax.rsl_rl
 
-    if path.split("/")[-2] == "ppo_jax" and name.split(".")[0] in ppo_jax.__all__:
-        return f"ppo_jax.{name}"
     left_out = ("..", "__init__")
     parts = [part for part in Path(path).with_suffix("").parts if part not in left_out]
+    for package in (ppo_jax.rsl_rl, ppo_jax):  # a public name has its package's
+        own = package.__name__.split(".")
+        if parts[: len(own)] == own and name.split(".")[0] in package.__all__:
+            return f"{package.__name__}.{name}"
     return ".".join([*parts, name])
 
 
