@@ -12,7 +12,7 @@ Both give the same numbers. Neither converts a type, but for rewards and flags w
 that is exact; what JAX would convert without saying so is refused.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,6 +131,11 @@ class BridgedEnv(Simulator):
     def save_config(self, path: Path) -> None:
         """Writes the simulator's configuration as YAML."""
         self.torch_env.save_config(path)
+
+    def deployment(self, groups: Sequence[str]) -> dict[str, str]:
+        """Returns what the simulator tells a robot; see `TorchEnv.deployment`."""
+        tell = getattr(self.torch_env, "deployment", None)
+        return tell(groups) if tell else {}
 
     def close(self) -> None:
         """Lets go of the simulator's buffers and ends it."""

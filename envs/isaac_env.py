@@ -1,10 +1,12 @@
 """An environment of Isaac Lab, as the bridge takes it."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from envs.dlpack import Tensor
+from envs.isaac_deployment import deployment
 from envs.isaac_log import EpisodeLog
 from envs.isaac_spaces import action_space, flatten_groups
 from envs.torch_env import TorchEnv
@@ -105,6 +107,10 @@ class IsaacLabEnv(TorchEnv):
         from isaaclab.utils.io import dump_yaml
 
         dump_yaml(str(path), self.isaac.cfg)
+
+    def deployment(self, groups: Sequence[str]) -> dict[str, str]:
+        """Returns what a robot must know of the task; see `isaac_deployment`."""
+        return deployment(self.isaac, groups)
 
     def close(self) -> None:
         """Closes the environment and what was launched for it; twice does nothing."""

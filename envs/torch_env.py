@@ -1,5 +1,6 @@
 """What a torch simulator has to offer, and a check of every tensor that it returns."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +48,19 @@ class TorchEnv(Described, Protocol):
     def save_config(self, path: Path) -> None:
         """Writes the simulator's configuration as YAML."""
         ...
+
+    def deployment(self, groups: Sequence[str]) -> dict[str, str]:
+        """Returns what a robot must know to act as here; may be left out.
+
+        It goes into the metadata of an exported policy, under mjlab's keys where there
+        is one (`joint_names`, `joint_stiffness`, `joint_damping`, `default_joint_pos`,
+        `command_names`, `observation_names`, `action_scale`, ...), each value one line
+        of text, from `envs.deployment.joined`. What is not known is not there.
+
+        Args:
+          groups: the observation groups that the actor reads, in order.
+        """
+        return {}
 
     def close(self) -> None:
         """Ends the simulator."""

@@ -7,7 +7,8 @@ from typing import Any
 from ppo_jax.cli.weights import RSL_RL_SUFFIX
 from ppo_jax.export import SUFFIX as ONNX_SUFFIX
 from ppo_jax.export import export_policy, observe, require_onnx
-from ppo_jax.types import TrainState
+from ppo_jax.policies.groups import resolve_obs_groups
+from ppo_jax.types import Obs, TrainState
 
 
 def check(flags: Mapping[str, Any]) -> None:
@@ -57,17 +58,26 @@ def export(
         save_model(path, trainer.config, state)
         print(f"For rsl_rl: {path}")
         return
+    observed = observe(trainer, state, key)
     written = export_policy(
         path,
         trainer.config,
         trainer.env.action_space,
         state,
-        observe(trainer, state, key),
+        observed,
         dynamic_batch="dynamic_batch" in flags,
-        metadata={"run_path": str(source)},
+        metadata=deployment(trainer, observed.obs) | {"run_path": str(source)},
     )
     print(f"Exported: {path}, {written.interface}")
     print(
         f"It acts as the policy does, within {written.difference:.1e} of the largest "
         f"action over {written.num_observations} observations."
     )
+
+
+def deployment(trainer: Any, obs: Obs) -> dict[str, str]:
+    """Returns what the environments know that a robot must know, for the metadata."""
+    groups = resolve_obs_groups(trainer.config.obs_groups, obs)["actor"]
+    tell = getattr(trainer.env, "deployment", None)
+    known = tell(groups) if tell else {}
+    return known | {"step_dt": f"{trainer.env.step_dt:g}"}

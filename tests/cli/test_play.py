@@ -162,6 +162,7 @@ def test_a_policy_is_exported_for_a_robot(played):
     session = onnxruntime.InferenceSession("robot/policy.onnx")
     facts = session.get_modelmeta().custom_metadata_map
     assert facts["run_path"] == "logs/ppo_jax/Cartpole/run"
+    assert float(facts["step_dt"]) == pytest.approx(1 / 60)
     assert (facts["task"], facts["iteration"]) == ("Cartpole", "2")
     out = played("--num_envs=2", "--export=policy.onnx", "--dynamic_batch")
     assert "obs ['batch', 4] -> actions ['batch', 1]" in out
