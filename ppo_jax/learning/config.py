@@ -1,6 +1,6 @@
 """What fixes the shapes and the control flow of learning."""
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.options import (
@@ -10,7 +10,9 @@ from ppo_jax.options import (
     one_of,
     option,
     positive,
+    shown,
 )
+from ppo_jax.policies.precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,35 @@ class PPOConfig:
     reshuffle_each_epoch: bool = option(
         False, "a new permutation for each pass, not one per rollout"
     )
-    use_mixed_precision: bool = option(
-        False, "bfloat16 matrix products in the update; acting stays float32"
+    precision: str = option(
+        "default",
+        "matrix products: highest is float32 in full, as torch's; default is JAX's, "
+        "TF32 on many cards; bfloat16 in the update, where acting is as default",
+        one_of(*PRECISIONS),
     )
     symmetry_cfg: SymmetryConfig | None = option(
         None, "mirrored samples, or a loss for what is not symmetric"
     )
     rnd_cfg: RNDConfig | None = option(None, "a reward for what has not been seen")
+    use_mixed_precision: InitVar[bool | None] = None  # what "bfloat16" was before
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, use_mixed_precision: bool | None) -> None:
         """Checks every field."""
+        _read_mixed_precision(self, use_mixed_precision)
         check_options(self)
+
+
+def _read_mixed_precision(config: PPOConfig, use: bool | None) -> None:
+    """Sets the precision as the option said that was there before it."""
+    if use not in (None, True, False):
+        raise ValueError(
+            f"use_mixed_precision = {shown(use)}: give precision = 'bfloat16' or "
+            "'default' instead"
+        )
+    told = {None: config.precision, True: "bfloat16", False: "default"}[use]
+    if told != config.precision and config.precision != "default":
+        raise ValueError(
+            f"use_mixed_precision = {use} and precision = {shown(config.precision)} "
+            "are two things: leave use_mixed_precision away"
+        )
+    object.__setattr__(config, "precision", told)

@@ -54,7 +54,7 @@ def optimize(
     Returns:
       The state after the last step, and metrics of every step, [epochs * M].
     """
-    if config.use_mixed_precision:
+    if config.precision == "bfloat16":
         network = in_bfloat16(network)
     step = partial(minibatch_step, network, config, loss_fn, hparams)
     num_steps = config.num_learning_epochs * config.num_mini_batches

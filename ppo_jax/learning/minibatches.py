@@ -72,7 +72,8 @@ def environment_minibatches(batch: Batch, order: Array, num_mini_batches: int) -
     """Returns [M, T, n, ...] sequences of a [T, N, ...] batch in the given order."""
 
     def gather(x: Array) -> Array:
-        x = x[:, order].reshape(len(x), num_mini_batches, -1, *x.shape[2:])
+        size = len(order) // num_mini_batches  # not -1: an axis may have no elements
+        x = x[:, order].reshape(len(x), num_mini_batches, size, *x.shape[2:])
         return x.swapaxes(0, 1)
 
     chex.assert_rank(batch.value, 2)
@@ -83,8 +84,9 @@ def minibatches(batch: Batch, order: Array, num_mini_batches: int) -> Batch:
     """Returns [M, B, ...] samples of a [T, N, ...] batch in the given order."""
 
     def gather(x: Array) -> Array:
-        rows = x.reshape(-1, *x.shape[2:])[order]
-        return rows.reshape(num_mini_batches, -1, *x.shape[2:])
+        rows = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[order]
+        size = len(order) // num_mini_batches
+        return rows.reshape(num_mini_batches, size, *x.shape[2:])
 
     chex.assert_rank(batch.value, 2)
     return jax.tree.map(gather, batch)

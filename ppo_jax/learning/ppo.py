@@ -26,6 +26,7 @@ from ppo_jax.learning.symmetry import (
     symmetry_of,
 )
 from ppo_jax.learning.targets import learning_batch
+from ppo_jax.policies.precision import in_full_float32
 from ppo_jax.types import (
     ActorCritic,
     AdvantageFn,
@@ -100,7 +101,7 @@ def make_ppo(
         _require_no_memory(network)
         loss_fn = partial(symmetric_loss, symmetry, loss_fn)
     learn = partial(update, network, config, loss_fn, advantage_fn=advantage_fn)
-    return PPO(
+    ppo = PPO(
         init=partial(init, network, config, rnd=rnd),
         initial_carry=partial(initial_carry, network),
         act=partial(act, network),
@@ -110,6 +111,9 @@ def make_ppo(
         update=partial(learn, symmetry=symmetry, rnd=rnd),
         rnd=rnd,
     )
+    if config.precision == "highest":
+        return jax.tree.map(in_full_float32, ppo)
+    return ppo
 
 
 def _require_no_memory(network: ActorCritic) -> None:

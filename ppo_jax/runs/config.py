@@ -43,9 +43,9 @@ class AlgorithmConfig(PPOConfig):
         0.01, "KL per minibatch that the rate follows; none: a fixed rate", positive
     )
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, use_mixed_precision: bool | None) -> None:
         """Checks every field; without a desired KL the schedule is fixed."""
-        check_options(self)
+        super().__post_init__(use_mixed_precision)
         if self.desired_kl is None:
             object.__setattr__(self, "schedule", "fixed")
 

@@ -130,9 +130,10 @@ def find_path(name: str) -> str:
 
 @functools.cache
 def _known_paths() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns all paths, and those in groups that are not there by default."""
+    """Returns all paths, and those in groups that are not there, or of before."""
     paths = tuple(path for path, _ in fields_of(Config()))
-    return paths, tuple(path for path, _ in possible_fields() if path not in paths)
+    absent = tuple(path for path, _ in possible_fields() if path not in paths)
+    return paths, (*absent, *former_options())
 
 
 @functools.cache
@@ -180,6 +181,16 @@ def possible_fields(
             yield prefix + field.name, field
 
 
+def former_options(group: type = Config, prefix: str = "") -> Iterator[str]:
+    """Yields the paths of options that are read, but are no fields any more."""
+    for name, hint in typing.get_type_hints(group).items():
+        nested = _dataclass_in(hint)
+        if nested:
+            yield from former_options(nested, f"{prefix}{name}.")
+        elif isinstance(hint, dataclasses.InitVar):
+            yield prefix + name
+
+
 class _Text(str):
     """A value that was typed, to be read as the field's type asks."""
 
@@ -187,6 +198,7 @@ class _Text(str):
 def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
+    names += [n for n, hint in hints.items() if isinstance(hint, dataclasses.InitVar)]
     values = {}
     for name, value in data.items():
         if name not in names:

@@ -24,26 +24,26 @@ def new_run_folder(cfg: Config) -> Path:
         "library": "ppo_jax",
         "task": cfg.task,
         "created_at": now(),
-        "metadata": versions() | {"agent": cfg.simulator.agent},
+        "metadata": _circumstances() | {"agent": cfg.simulator.agent},
     }
     _write_manifest(folder, manifest)
     return folder
 
 
 def record(folder: Path, cfg: Config) -> None:
-    """Writes with which configuration and which versions a run has gone on.
+    """Writes with which configuration, versions and device a run has gone on.
 
-    The versions before are kept in its description.
+    Those before are kept in its description.
     """
     path = folder / CONFIG_FILE
     text = config_fields.to_yaml(cfg)
     if not path.is_file() or path.read_text() != text:
         config_fields.save(cfg, path)
-    manifest = _read_manifest(folder)
-    if manifest and changed_versions(folder):
-        before = {name: manifest["metadata"].get(name) for name in versions()}
+    manifest, now = _read_manifest(folder), _circumstances()
+    before = {name: manifest["metadata"].get(name) for name in now} if manifest else now
+    if before != now:
         manifest["earlier_versions"] = [*manifest.get("earlier_versions", []), before]
-        manifest["metadata"] |= versions()
+        manifest["metadata"] |= now
         _write_manifest(folder, manifest)
 
 
@@ -94,6 +94,16 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return versions
+
+
+def _circumstances() -> dict[str, str]:
+    """Returns what a run's last digits depend on, beside its configuration.
+
+    What `precision = default` means is the device's choice.
+    """
+    import jax
+
+    return versions() | {"device": jax.devices()[0].device_kind}
 
 
 def experiment_of(cfg: Config) -> str:

@@ -45,6 +45,11 @@ def parse_axis(path: str, text: str) -> Grid | Range:
     twice = [word for word in words if words.count(word) > 1]
     if twice:
         raise ValueError(f"{name} = {text!r}: leave one {twice[0]} away")
+    if len(words) > 1 and path in config_fields.former_options():
+        raise ValueError(
+            f"{name} = {text!r}: an option of before takes one value; --help lists "
+            "those that can be swept"
+        )
     return Grid(path, words)
 
 
@@ -93,8 +98,8 @@ def _parse_range(path: str, scale: str, inside: str) -> Range:
             f"{name} = {text}: there is no {scale!r}, give log(LOW,HIGH) or "
             "uniform(LOW,HIGH)"
         )
-    kind = dict(config_fields.possible_fields())[path].type
-    if kind not in (float, float | None):
+    field = dict(config_fields.possible_fields()).get(path)
+    if field is None or field.type not in (float, float | None):
         raise ValueError(
             f"{name} = {text}: ranges are for real numbers, give {name} as a list "
             "such as A,B"

@@ -1,5 +1,6 @@
 """The algorithm's steps, on a network whose arithmetic is plain."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -32,6 +33,7 @@ from ppo_jax import (
 )
 from ppo_jax.learning.minibatches import draw_permutations
 from ppo_jax.learning.targets import explained_variance
+from ppo_jax.policies.conv import CNNConfig
 
 T, N = 4, 5
 DEFAULTS, UNCLIPPED = Hyperparams(), Hyperparams(max_grad_norm=1e9)
@@ -622,21 +624,97 @@ def test_mixed_precision_trains_near_float32():
     model = ModelConfig(hidden_dims=(8,))
     network = actor_critic(Continuous(2), model, model)
 
-    def train(use_mixed_precision):
-        config = PPOConfig(
-            use_mixed_precision=use_mixed_precision, optimizer="sgd", schedule="fixed"
-        )
+    def train(precision):
+        config = PPOConfig(precision=precision, optimizer="sgd", schedule="fixed")
         ppo, state, rollout = start(network, config)
         update = jit(ppo.update)
         after, metrics = update(state, Hyperparams(), rollout, jax.random.key(0))
         moved = jax.tree.map(jnp.subtract, after.params, state.params)
         return jnp.concatenate([x.ravel() for x in jax.tree.leaves(moved)]), metrics
 
-    (exact, _), (near, metrics) = train(False), train(True)
+    (exact, _), (near, metrics) = train("default"), train("bfloat16")
     assert near.dtype == jnp.float32
     assert all(np.isfinite(x) for x in metrics.values())
     distance = np.linalg.norm(near - exact)
     assert 0.0 < distance < 0.1 * np.linalg.norm(exact)
+
+
+def products(function, *args):
+    """Returns the matrix products and convolutions of a function, as lowered."""
+    text = jit(function).lower(*args).as_text()
+    return [x for x in text.splitlines() if "dot_general" in x or "convolution" in x]
+
+
+CNN = CNNConfig(output_channels=(2,), kernel_size=(3,))
+MODELS = {
+    "MLPModel": (ModelConfig(hidden_dims=(4,)), (N, 2)),
+    "RNNModel": (ModelConfig("RNNModel", (4,), rnn_hidden_dim=3), (N, 2)),
+    "CNNModel": (ModelConfig("CNNModel", (4,), cnn_cfg=CNN), (N, 1, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("class_name", MODELS)
+def test_highest_is_said_of_every_product_and_of_nothing_else(class_name):
+    """Acting, playing, values, gradients; the default program says it of none."""
+    model, shape = MODELS[class_name]
+    network = actor_critic(Continuous(2), model, model)
+    obs = {"policy": jnp.zeros(shape)}
+    counts = {}
+    for precision in ("default", "highest"):
+        config = PPOConfig(precision=precision, timeout_bootstrap="none")
+        ppo = make_ppo(network, config)
+        key, hparams = jax.random.key(0), Hyperparams()
+        state = jax.eval_shape(ppo.init, key, obs, hparams)
+        carry = ppo.initial_carry(obs)
+        output = jax.eval_shape(ppo.act, state, obs, key, carry)
+        flags = jnp.zeros(N, bool)
+        step = TimeStep(obs, jnp.zeros(N), flags, flags, None, {})
+        steps = jax.eval_shape(ppo.observe, state, obs, output, step)
+        steps = jax.tree.map(lambda x: jnp.zeros((T, *x.shape), x.dtype), steps)
+        rollout = Rollout(steps, obs, carry)
+        found = products(ppo.act, state, obs, key, carry)
+        found += products(ppo.play, state, obs, carry)
+        found += products(ppo.update, state, hparams, rollout, key)
+        counts[precision] = len(found)
+        says = ["HIGHEST" in line for line in found]
+        assert len(says) > 10 and set(says) == {precision == "highest"}
+    assert counts["default"] == counts["highest"]
+
+
+@pytest.mark.parametrize(
+    ("given", "precision"),
+    [
+        ({"use_mixed_precision": True}, "bfloat16"),
+        ({"use_mixed_precision": False}, "default"),
+        ({"use_mixed_precision": True, "precision": "bfloat16"}, "bfloat16"),
+        ({"precision": "highest"}, "highest"),
+    ],
+)
+def test_precision_is_one_option_and_the_one_before_is_read(given, precision):
+    config = PPOConfig(**given)
+    assert config.precision == precision
+    assert dataclasses.replace(config, num_mini_batches=2).precision == precision
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"precision": "high"}, r"^precision = 'high' .*\(did you mean 'highest'\?\)$"),
+        ({"precision": 32}, "^precision = 32: give text$"),
+        (
+            {"use_mixed_precision": "yes"},
+            "^use_mixed_precision = 'yes': give precision",
+        ),
+        (
+            {"use_mixed_precision": True, "precision": "highest"},
+            "^use_mixed_precision = True and precision = 'highest' are two things: ",
+        ),
+        ({"use_mixed_precision": False, "precision": "bfloat16"}, "are two things"),
+    ],
+)
+def test_a_precision_that_is_none_is_one_sentence(given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        PPOConfig(**given)
 
 
 # --- acting

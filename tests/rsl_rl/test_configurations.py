@@ -106,7 +106,7 @@ def test_what_is_not_said_has_the_defaults_of_rsl_rl():
         "schedule": "adaptive",
         "desired_kl": 0.01,
         "normalize_advantage_per_mini_batch": False,
-        "use_mixed_precision": False,
+        "precision": "default",
     }
     assert {name: getattr(algorithm, name) for name in wanted} == wanted
     assert AlgorithmConfig().learning_rate == 1e-3

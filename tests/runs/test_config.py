@@ -24,6 +24,7 @@ from ppo_jax.runs.config_fields import (
     short_name,
     to_dict,
 )
+from ppo_jax.sweeps.axes import parse_axis
 from ppo_jax.types import Continuous, Hyperparams
 
 PATHS = [path for path, _ in fields_of(Config())]
@@ -190,6 +191,26 @@ def test_wrong_data_is_refused(data, sentence):
     with pytest.raises(ValueError) as error:
         from_dict(data)
     assert sentence in str(error.value)
+
+
+def test_an_option_of_before_is_still_read(tmp_path):
+    """In a run's file, as typed, and swept: a value, or a sentence."""
+    path = tmp_path / "agent.yaml"
+    save(Config(), path)
+    text = path.read_text().replace("precision: default", "use_mixed_precision: true")
+    path.write_text(text)
+    config = load(path)
+    assert config.algorithm.precision == "bfloat16"
+    assert "use_mixed_precision" not in str(to_dict(config))
+    typed = override(Config(), {"agent.use_mixed_precision": "true"})
+    assert typed == config
+    assert override(config, {"precision": "highest"}).algorithm.precision == "highest"
+    assert short_name("algorithm.use_mixed_precision") == "use_mixed_precision"
+    former = "algorithm.use_mixed_precision"
+    assert parse_axis(former, "true").words == ("true",)
+    for axis in ("true,false", "log(1,2)"):
+        with pytest.raises(ValueError, match=r"^use_mixed_precision = "):
+            parse_axis(former, axis)
 
 
 def test_no_desired_kl_means_a_fixed_rate():
