@@ -80,4 +80,4 @@ def deployment(trainer: Any, obs: Obs) -> dict[str, str]:
     groups = resolve_obs_groups(trainer.config.obs_groups, obs)["actor"]
     tell = getattr(trainer.env, "deployment", None)
     known = tell(groups) if tell else {}
-    return known | {"step_dt": f"{trainer.env.step_dt:g}"}
+    return known | {"step_dt": f"{trainer.env.step_dt:.9g}"}
