@@ -4,6 +4,7 @@ A configuration is a frozen dataclass whose fields are made by `option`; `check_
 in its `__post_init__` turns a wrong value into one sentence.
 """
 
+import ctypes
 import dataclasses
 import difflib
 import importlib
@@ -15,9 +16,8 @@ import typing
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-import numpy as np
-
 MAX_INT32 = 2**31 - 1
+TINY = 2.0**-126  # the smallest number that float32 has with all digits
 
 Check = Callable[[Any], str | None]  # value -> what would be right, or None if it is
 
@@ -89,9 +89,8 @@ def in_float32(value: Any) -> Any:
         return tuple(map(in_float32, value))
     if not isinstance(value, float):
         return value
-    with np.errstate(over="ignore", under="ignore"):
-        rounded = float(np.float32(value))
-    return rounded if abs(rounded) >= np.finfo(np.float32).tiny else 0.0 * rounded
+    rounded = ctypes.c_float(value).value
+    return rounded if abs(rounded) >= TINY else 0.0 * rounded
 
 
 def _floats(value: Any) -> Iterator[float]:

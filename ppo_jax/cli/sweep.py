@@ -15,7 +15,7 @@ from ppo_jax.cli.tasks import (
     open_trainer,
     parse,
 )
-from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.runs import folders
 from ppo_jax.sweeps import report
 from ppo_jax.types import Simulator

@@ -3,7 +3,7 @@
 from ppo_jax.cli import cluster
 from ppo_jax.cli.command_line import Arguments, whole_number
 from ppo_jax.cli.tasks import checked_task, default_config
-from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import override, parse_literal, short_name
 from ppo_jax.sweeps import settings

@@ -2,7 +2,6 @@
 
 from dataclasses import InitVar, dataclass
 
-from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.options import (
     check_options,
     dotted_path,
@@ -12,7 +11,10 @@ from ppo_jax.options import (
     positive,
     shown,
 )
-from ppo_jax.policies.precision import PRECISIONS
+
+# "default" is what JAX takes: float32, of which many cards round the factors to TF32.
+PRECISIONS = ("highest", "default", "bfloat16")
+OPTIMIZER_NAMES = ("adam", "adamw", "sgd", "rmsprop")  # they are in `optimizers`
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class PPOConfig:
         "learning rate: follows the KL, or stays",
         one_of("adaptive", "fixed"),
     )
-    optimizer: str = option("adam", "optimizer", one_of(*OPTIMIZERS))
+    optimizer: str = option("adam", "optimizer", one_of(*OPTIMIZER_NAMES))
     use_clipped_value_loss: bool = option(True, "limit how far one update moves V")
     normalize_advantage_per_mini_batch: bool = option(
         False, "normalise advantages in each minibatch, not over the rollout"

@@ -3,50 +3,18 @@
 Letters in the shape comments: P members.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ppo_jax.loops.episodes import fitness
-from ppo_jax.options import check_options, option, positive
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.policies.memory import forget
 from ppo_jax.types import Array, Hyperparams, Key, Metrics, RunState
 
 SLOWER, FASTER = 0.8, 1.25  # what a value is multiplied by
 DISCOUNTS = ("gamma", "lam")  # of which the distance to 1 is what counts
-
-
-def _quantile(value: float) -> str | None:
-    return None if 0 < value <= 0.5 else "a number above 0, up to 0.5"
-
-
-@dataclass(frozen=True)
-class PBTConfig:
-    """How a population evolves; another value is another program."""
-
-    bounds: tuple[tuple[str, float, float], ...] = option(
-        (), "(name, low, high) of each dynamic scalar that is explored"
-    )
-    perturbation_interval: int = option(
-        10, "iterations between two exchanges", positive
-    )
-    quantile_fraction: float = option(
-        0.25, "part of the members that is replaced, by as many of the best", _quantile
-    )
-
-    def __post_init__(self) -> None:
-        """Checks every field."""
-        check_options(self)
-        for name, low, high in self.bounds:
-            if name not in Hyperparams._fields:
-                raise ValueError(
-                    f"{name} cannot be explored: only "
-                    f"{', '.join(Hyperparams._fields)} can, without compiling anew"
-                )
-            if not low < high:
-                raise ValueError(f"{name} is explored from {low} to {high}: give more")
 
 
 def evolve(

@@ -5,80 +5,18 @@ Letters in the shape comments: C channels, H height, W width; images are [C, H, 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.options import check_options, nearest, one_of, option
 from ppo_jax.policies.activations import ACTIVATIONS
+from ppo_jax.policies.models import CNNConfig
 from ppo_jax.types import Array, Key
 
 LAYER_NORM_EPSILON = 1e-5  # torch's
 POOL, POOL_STRIDE = 3, 2  # of max-pooling, as rsl_rl has it
 PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-
-def _widths(value: tuple[int, ...]) -> str | None:
-    allowed = value and all(number > 0 for number in value)
-    return None if allowed else "at least one number, all above 0"
-
-
-def _activation(value: str) -> str | None:
-    if value.lower() in ACTIVATIONS:
-        return None
-    return f"an activation ({nearest(value, ACTIVATIONS)})"
-
-
-def _norm(value: str) -> str | None:
-    if value == "batch":
-        return (
-            "none or layer: a batch norm depends on who else is in the minibatch, "
-            "also while acting"
-        )
-    return one_of("none", "layer")(value)
-
-
-@dataclass(frozen=True)
-class CNNConfig:
-    """The encoder of an image. A list of one number holds it for all layers."""
-
-    output_channels: tuple[int, ...] = option(
-        (16, 32), "channels of each layer", _widths
-    )
-    kernel_size: tuple[int, ...] = option((3,), "width of each kernel", _widths)
-    stride: tuple[int, ...] = option((1,), "step of each kernel", _widths)
-    dilation: tuple[int, ...] = option((1,), "spread of each kernel", _widths)
-    padding: str = option(
-        "none",
-        "what surrounds an image",
-        one_of("none", "zeros", "reflect", "replicate", "circular"),
-    )
-    norm: str = option("none", "normalisation of each layer, over C, H, W", _norm)
-    activation: str = option("elu", "activation of each layer", _activation)
-    max_pool: bool = option(False, "halve each layer's output by its maxima")
-    global_pool: str = option(
-        "none", "one number for each channel at the end", one_of("none", "max", "avg")
-    )
-
-    def __post_init__(self) -> None:
-        """Checks every field, and that the lists are of one length."""
-        check_options(self)
-        for name in ("kernel_size", "stride", "dilation"):
-            count = len(getattr(self, name))
-            if count not in (1, len(self.output_channels)):
-                raise ValueError(
-                    f"{name} has {count} numbers, but output_channels has "
-                    f"{len(self.output_channels)}: give one for each layer, or one"
-                )
-
-    def layers(self) -> list[tuple[int, int, int, int]]:
-        """Returns (channels, kernel, stride, dilation) of each layer."""
-        count = len(self.output_channels)
-        lists = (self.kernel_size, self.stride, self.dilation)
-        spread = (x * count if len(x) == 1 else x for x in lists)
-        return list(zip(self.output_channels, *spread, strict=True))
 
 
 def padding_of(size: int, kernel: int, stride: int, dilation: int) -> int:

@@ -12,8 +12,12 @@ from ppo_jax.options import (
     positive,
     rising_pair,
 )
-from ppo_jax.policies.activations import ACTIVATIONS
-from ppo_jax.policies.conv import CNNConfig
+
+# By the names that rsl_rl gives them; the functions are in `activations`.
+ACTIVATION_NAMES = (
+    *("elu", "selu", "relu", "crelu", "lrelu", "tanh", "sigmoid", "softplus", "gelu"),
+    *("swish", "mish", "identity"),
+)
 
 
 def _hidden_dims(value: Sequence[int]) -> str | None:
@@ -22,9 +26,14 @@ def _hidden_dims(value: Sequence[int]) -> str | None:
 
 
 def _activation(value: str) -> str | None:
-    if value.lower() in ACTIVATIONS:
+    if value.lower() in ACTIVATION_NAMES:
         return None
-    return f"an activation ({nearest(value, ACTIVATIONS)})"
+    return f"an activation ({nearest(value, ACTIVATION_NAMES)})"
+
+
+def _widths(value: tuple[int, ...]) -> str | None:
+    allowed = value and all(number > 0 for number in value)
+    return None if allowed else "at least one number, all above 0"
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,56 @@ class DistributionConfig:
     def __post_init__(self) -> None:
         """Checks every field."""
         check_options(self)
+
+
+def _norm(value: str) -> str | None:
+    if value == "batch":
+        return (
+            "none or layer: a batch norm depends on who else is in the minibatch, "
+            "also while acting"
+        )
+    return one_of("none", "layer")(value)
+
+
+@dataclass(frozen=True)
+class CNNConfig:
+    """The encoder of an image. A list of one number holds it for all layers."""
+
+    output_channels: tuple[int, ...] = option(
+        (16, 32), "channels of each layer", _widths
+    )
+    kernel_size: tuple[int, ...] = option((3,), "width of each kernel", _widths)
+    stride: tuple[int, ...] = option((1,), "step of each kernel", _widths)
+    dilation: tuple[int, ...] = option((1,), "spread of each kernel", _widths)
+    padding: str = option(
+        "none",
+        "what surrounds an image",
+        one_of("none", "zeros", "reflect", "replicate", "circular"),
+    )
+    norm: str = option("none", "normalisation of each layer, over C, H, W", _norm)
+    activation: str = option("elu", "activation of each layer", _activation)
+    max_pool: bool = option(False, "halve each layer's output by its maxima")
+    global_pool: str = option(
+        "none", "one number for each channel at the end", one_of("none", "max", "avg")
+    )
+
+    def __post_init__(self) -> None:
+        """Checks every field, and that the lists are of one length."""
+        check_options(self)
+        for name in ("kernel_size", "stride", "dilation"):
+            count = len(getattr(self, name))
+            if count not in (1, len(self.output_channels)):
+                raise ValueError(
+                    f"{name} has {count} numbers, but output_channels has "
+                    f"{len(self.output_channels)}: give one for each layer, or one"
+                )
+
+    def layers(self) -> list[tuple[int, int, int, int]]:
+        """Returns (channels, kernel, stride, dilation) of each layer."""
+        count = len(self.output_channels)
+        lists = (self.kernel_size, self.stride, self.dilation)
+        spread = (x * count if len(x) == 1 else x for x in lists)
+        return list(zip(self.output_channels, *spread, strict=True))
 
 
 @dataclass(frozen=True)

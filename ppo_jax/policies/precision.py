@@ -9,9 +9,6 @@ import jax.numpy as jnp
 
 from ppo_jax.types import ActorCritic, Params
 
-# "default" is what JAX takes: float32, of which many cards round the factors to TF32.
-PRECISIONS = ("highest", "default", "bfloat16")
-
 
 def in_bfloat16(network: ActorCritic) -> ActorCritic:
     """Returns the same functions with the matrix products taken in bfloat16.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.runs import config_fields
 from ppo_jax.runs.config import Config
 from ppo_jax.types import Hyperparams

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.runs import config_fields
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import short_name

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppo_jax.learning.config import OPTIMIZER_NAMES
 from ppo_jax.learning.optimizers import OPTIMIZERS
 
 LEARNING_RATE = 1e-3
@@ -72,6 +73,7 @@ def test_steps_are_those_of_torch(maybe_jit, name):
 
 def test_every_optimizer_has_its_formula():
     assert OPTIMIZERS.keys() == TORCH.keys()
+    assert tuple(OPTIMIZERS) == OPTIMIZER_NAMES
 
 
 @pytest.mark.parametrize("step", [1, 2, 10, 1000])

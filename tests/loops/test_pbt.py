@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ppo_jax.loops.episodes import init_episodes
-from ppo_jax.loops.pbt import PBTConfig, evolve, exploit, explore
+from ppo_jax.loops.pbt import evolve, exploit, explore
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.types import Hyperparams, RunState, TrainState
 
 NAN = float("nan")

@@ -21,6 +21,7 @@ from ppo_jax import (
 )
 from ppo_jax.policies.activations import ACTIVATIONS
 from ppo_jax.policies.groups import resolve_obs_groups
+from ppo_jax.policies.models import ACTIVATION_NAMES
 from ppo_jax.policies.precision import in_bfloat16
 
 WIDE = 64
@@ -112,6 +113,10 @@ REFERENCES = {
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
     "identity": lambda x: x,
 }
+
+
+def test_activations_have_the_names_that_a_configuration_knows():
+    assert tuple(ACTIVATIONS) == ACTIVATION_NAMES
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

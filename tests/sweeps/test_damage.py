@@ -8,7 +8,7 @@ import running
 from sweeping import quick, waiting  # noqa: F401 - `quick` is a fixture of every test
 
 from ppo_jax.cli import sweep as script
-from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.sweeps import files, folder, planning
 
 WORDS = (*running.TINY, "--max_iterations=2", "gamma=0.9,0.99", "--chunk_size=1")

@@ -16,7 +16,7 @@ from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
 
 from ppo_jax.cli import entry, play, train
 from ppo_jax.cli import sweep as script
-from ppo_jax.loops.pbt import PBTConfig
+from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.runs import checkpoint, folders, metrics
 from ppo_jax.runs.config_fields import load
 from ppo_jax.sweeps import pictures
