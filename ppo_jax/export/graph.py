@@ -33,6 +33,9 @@ class Value(NamedTuple):
     index: int = 0
 
 
+ABSENT = Value(Node("", (), {}))  # an operator's optional input, left away
+
+
 class Interface(NamedTuple):
     """What goes into a model or comes out of it."""
 
@@ -115,6 +118,7 @@ def _operators(outputs: list[tuple[Interface, Value]]) -> tuple[list[Any], list[
     initializers, operators = [], []
     for count, node in enumerate(_in_order([value for _, value in outputs])):
         own = node.name or f"{node.op or 'constant'}_{count}"
+        own = "" if node is ABSENT.node else own
         for index in range(node.num_outputs):
             names[id(node), index] = f"{own}.{index}" if index else own
         if node.data is not None:

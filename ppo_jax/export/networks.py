@@ -3,19 +3,28 @@
 A kind of network is one function in `NETWORKS`, a kind of head one in `HEADS`.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ppo_jax.export.graph import Interface, Value, apply, constant, linear, placeholder
+from ppo_jax.export.layers import CELLS, hidden_layers, image_features, recurrent_layer
 from ppo_jax.options import nearest
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.policies.normalization import STD_OFFSET, RunningStats
 from ppo_jax.types import Params
 
 INT32 = 6  # as onnx.TensorProto numbers types
+OBS = "obs"  # the input that all vectors make together
+FIRST_AXIS = constant([0], dtype=np.int64)
+
+
+class Group(NamedTuple):
+    """An observation group, of one environment."""
+
+    shape: tuple[int, ...]
+    dtype: Any
 
 
 class Actor(NamedTuple):
@@ -24,7 +33,7 @@ class Actor(NamedTuple):
     config: ModelConfig
     params: Params  # of the actor
     stats: RunningStats | tuple[()]
-    shapes: Mapping[str, tuple[int, ...]]  # of each group that it reads, in order
+    groups: Mapping[str, Group]  # that it reads, in order
     batch: int | str  # how many observations at once; a word: any number
 
 
@@ -33,26 +42,96 @@ class Encoded(NamedTuple):
 
     features: Value
     inputs: list[Interface]
-    memory: list[tuple[Interface, Value]] = []  # noqa: RUF012 - outputs to feed back
+    memory: Sequence[tuple[Interface, Value]] = ()  # outputs to feed back
 
 
-def observation(actor: Actor) -> tuple[Value, Interface]:
-    """Returns the flat groups, concatenated as one input "obs", and normalised.
+def mlp(actor: Actor) -> Encoded:
+    """Returns the hidden layers of an MLP."""
+    x, interface = observation(actor, actor.groups)
+    return Encoded(_hidden(actor, x), [interface])
+
+
+def rnn(actor: Actor) -> Encoded:
+    """Returns recurrent layers and the hidden layers after them.
+
+    Inputs and outputs h_in, c_in -> h_out, c_out are the memory of all layers,
+    [layers, B, H]; a GRU has no c. Zeros begin an episode.
+    """
+    x, interface = observation(actor, actor.groups)
+    config, layers = actor.config, actor.params["rnn"]
+    shape = (len(layers), actor.batch, config.rnn_hidden_dim)
+    names = CELLS[config.rnn_type].memories
+    before = [placeholder(f"{name}_in") for name in names]
+    after = []
+    x = apply("Unsqueeze", x, FIRST_AXIS)  # a sequence of one step
+    for index in range(len(layers)):
+        place = constant([index], dtype=np.int64)
+        memory = [apply("Gather", part, place, axis=0) for part in before]
+        layer = layers[f"layer_{index}"]
+        after.append(recurrent_layer(config.rnn_type, layer, x, memory))
+        x = after[-1][0]
+    parts = [apply("Concat", *part, axis=0) for part in zip(*after, strict=True)]
+    return Encoded(
+        _hidden(actor, apply("Squeeze", x, FIRST_AXIS)),
+        [interface, *(Interface(f"{name}_in", shape) for name in names)],
+        [
+            (Interface(f"{name}_out", shape), part)
+            for name, part in zip(names, parts, strict=True)
+        ],
+    )
+
+
+def cnn(actor: Actor) -> Encoded:
+    """Returns encoders of images and the hidden layers after them.
+
+    Each image is an input of its group's name and type, [B, C, H, W]. Without vectors
+    "obs" is there too, as rsl_rl has it, and empty.
+
+    Raises:
+      ValueError: an image has the name of the vectors.
+    """
+    images = {name: x for name, x in actor.groups.items() if len(x.shape) == 3}
+    if OBS in images:
+        raise ValueError(
+            f"the image {OBS!r} has the name that the file gives all vectors: call the "
+            "group otherwise"
+        )
+    vectors = {name: x for name, x in actor.groups.items() if name not in images}
+    x, interface = observation(actor, vectors)
+    config = actor.config.cnn_cfg
+    assert config
+    features = [
+        image_features(
+            config, actor.params["cnns"][name], placeholder(name), group.shape[1:]
+        )
+        for name, group in images.items()
+    ]
+    inputs = [
+        Interface(name, (actor.batch, *group.shape), group.dtype)
+        for name, group in images.items()
+    ]
+    x = apply("Concat", x, *features, axis=-1)
+    return Encoded(_hidden(actor, x), [interface, *inputs])
+
+
+def observation(actor: Actor, groups: Mapping[str, Group]) -> tuple[Value, Interface]:
+    """Returns vectors, concatenated as one input "obs", and normalised.
 
     Raises:
       ValueError: a group is no vector.
     """
-    for group, shape in actor.shapes.items():
-        if len(shape) != 1:
+    for name, group in groups.items():
+        if len(group.shape) != 1:
             raise ValueError(
-                f"the observation group {group!r} has the shape {list(shape)}, but "
-                f"an {actor.config.class_name} is exported for groups of one axis only"
+                f"the observation group {name!r} has the shape {list(group.shape)}, "
+                f"but an {actor.config.class_name} is exported for groups of one axis "
+                "only"
             )
-    width = sum(dim for (dim,) in actor.shapes.values())
-    x = placeholder("obs")
-    if isinstance(actor.stats, RunningStats):
+    width = sum(group.shape[0] for group in groups.values())
+    x = placeholder(OBS)
+    if isinstance(actor.stats, RunningStats) and width:
         x = normalized(actor.stats, x)
-    return x, Interface("obs", (actor.batch, width))
+    return x, Interface(OBS, (actor.batch, width))
 
 
 def normalized(stats: RunningStats, x: Value) -> Value:
@@ -64,18 +143,8 @@ def normalized(stats: RunningStats, x: Value) -> Value:
     return apply("Div", x, constant(std, "obs_normalizer.std"))
 
 
-def mlp(actor: Actor) -> Encoded:
-    """Returns the hidden layers of an MLP."""
-    x, interface = observation(actor)
-    return Encoded(hidden_layers(actor.config, actor.params["mlp"], x), [interface])
-
-
-def hidden_layers(config: ModelConfig, params: Params, x: Value) -> Value:
-    """Returns the hidden layers applied to x, each followed by the activation."""
-    activation = ACTIVATIONS[config.activation.lower()]
-    for index in range(len(config.hidden_dims)):
-        x = activation(linear(params[f"layer_{index}"], x, f"mlp.{2 * index}"))
-    return x
+def _hidden(actor: Actor, x: Value) -> Value:
+    return hidden_layers(actor.config, actor.params["mlp"], x)
 
 
 def gaussian(config: DistributionConfig, head: Params, x: Value) -> Value:
@@ -96,32 +165,11 @@ def beta(config: DistributionConfig, head: Params, x: Value) -> Value:
     )
 
 
-def _elementwise(op: str, **attributes: float) -> Callable[[Value], Value]:
-    return lambda x: apply(op, x, **attributes)
-
-
-def _gelu(x: Value) -> Value:
-    """Returns x (1 + erf(x / sqrt 2)) / 2; the operator is younger than the opset."""
-    erf = apply("Erf", apply("Mul", x, constant(math.sqrt(0.5))))
-    half = apply("Mul", x, constant(0.5))
-    return apply("Mul", half, apply("Add", erf, constant(1.0)))
-
-
-ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
-    "elu": _elementwise("Elu", alpha=1.0),
-    "selu": _elementwise("Selu"),
-    "relu": _elementwise("Relu"),
-    "crelu": _elementwise("Celu", alpha=1.0),
-    "lrelu": _elementwise("LeakyRelu", alpha=0.01),
-    "tanh": _elementwise("Tanh"),
-    "sigmoid": _elementwise("Sigmoid"),
-    "softplus": _elementwise("Softplus"),
-    "gelu": _gelu,
-    "swish": lambda x: apply("Mul", x, apply("Sigmoid", x)),
-    "mish": lambda x: apply("Mul", x, apply("Tanh", apply("Softplus", x))),
-    "identity": lambda x: x,
+NETWORKS: dict[str, Callable[[Actor], Encoded]] = {
+    "MLPModel": mlp,
+    "RNNModel": rnn,
+    "CNNModel": cnn,
 }
-NETWORKS: dict[str, Callable[[Actor], Encoded]] = {"MLPModel": mlp}
 HEADS: dict[str, Callable[[DistributionConfig, Params, Value], Value]] = {
     "GaussianDistribution": gaussian,
     "HeteroscedasticGaussianDistribution": gaussian,

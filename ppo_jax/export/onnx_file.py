@@ -1,8 +1,10 @@
 """`policy.onnx`: written, run by onnxruntime, and kept only if it acts the same.
 
-Names, shapes and opset are rsl_rl's: `obs` [1, D] -> `actions` [1, A]. Inside are the
-normalisation and the deterministic head; outside, what an environment does with an
-action: clipping and scaling.
+Names, shapes and opset are rsl_rl's: `obs` [1, D] -> `actions` [1, A]; an LSTM has
+`obs, h_in, c_in` -> `actions, h_out, c_out`, memories [layers, 1, H], a GRU no c; an
+image is an input of its group's name. Inside are the normalisation and the
+deterministic head; outside, what an environment does with an action: clipping and
+scaling.
 """
 
 import os
@@ -13,18 +15,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ppo_jax.export import trial
 from ppo_jax.export.graph import build
-from ppo_jax.export.networks import Actor, deterministic, encode
-from ppo_jax.learning.ppo import make_ppo
+from ppo_jax.export.networks import Actor, Group, deterministic, encode
+from ppo_jax.export.trial import BATCH, TOLERANCE
 from ppo_jax.loops.evaluation import Observed
 from ppo_jax.policies.groups import resolve_obs_groups
-from ppo_jax.runs.config import Config, parts_of
+from ppo_jax.runs.config import Config
 from ppo_jax.runs.folders import versions
-from ppo_jax.types import ActionSpace, Discrete, TrainState
+from ppo_jax.types import ActionSpace, TrainState
 
 SUFFIX = ".onnx"
-TOLERANCE = 1e-5  # relative to the largest action
-BATCH = "batch"  # what a free number of observations is called in the file
 
 
 class Agreement(NamedTuple):
@@ -49,7 +50,7 @@ def export_policy(
     dynamic_batch: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> Agreement:
-    """Writes a policy as ONNX, after onnxruntime has acted as `PPO.mode` does.
+    """Writes a policy as ONNX, after onnxruntime has acted as `PPO.play` does.
 
     Args:
       path: of the file; its folder is made.
@@ -77,13 +78,16 @@ def export_policy(
         config=config.actor,
         params=jax.device_get(state.params["actor"]),
         stats=jax.device_get(state.obs_stats["actor"]),
-        shapes={name: obs[name].shape[2:] for name in groups},
+        groups={name: Group(obs[name].shape[2:], obs[name].dtype) for name in groups},
         batch=BATCH if dynamic_batch else 1,
     )
     facts = _facts(config, state, actor) | dict(metadata or {})
     model = _model(actor, facts).SerializeToString()
-    agreement = _compare(
-        path, model, config, action_space, state, observed._replace(obs=obs), groups
+    observed = observed._replace(obs=obs)
+    found = trial.replay(model, observed, groups)
+    wanted = trial.play(config, action_space, state, observed)
+    agreement = Agreement(
+        path, trial.interface(model), len(wanted), trial.difference(found, wanted)
     )
     if not agreement.difference <= TOLERANCE:
         raise Disagrees(
@@ -120,7 +124,9 @@ def _require_finite(state: TrainState) -> None:
 
 def _facts(config: Config, state: TrainState, actor: Actor) -> dict[str, str]:
     """Returns what is known of every policy, for the file's metadata."""
-    groups = [f"{name}:{'x'.join(map(str, x))}" for name, x in actor.shapes.items()]
+    groups = [
+        f"{name}:{'x'.join(map(str, x.shape))}" for name, x in actor.groups.items()
+    ]
     facts = {
         "task": config.task,
         "iteration": str(int(state.iteration)),
@@ -142,79 +148,6 @@ def _model(actor: Actor, metadata: Mapping[str, str]) -> Any:
         metadata,
         metadata["ppo_jax_version"],
     )
-
-
-def _compare(
-    path: Path,
-    model: bytes,
-    config: Config,
-    action_space: ActionSpace,
-    state: TrainState,
-    observed: Observed,
-    groups: tuple[str, ...],
-) -> Agreement:
-    """Runs a model on all that was observed, beside the policy itself."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    theirs = _replay(session, observed, groups)
-    ours = _played(config, action_space, state, observed)
-    difference = np.abs(theirs - ours).max() / max(np.abs(ours).max(), TOLERANCE)
-    ends = [
-        ", ".join(f"{x.name} {list(x.shape)}" for x in side)
-        for side in (session.get_inputs(), session.get_outputs())
-    ]
-    return Agreement(path, " -> ".join(ends), len(ours), float(difference))
-
-
-def _replay(session: Any, observed: Observed, groups: tuple[str, ...]) -> Any:
-    """Returns what a session gives for [T, N] observations: actions or logits.
-
-    One environment after the other where the session takes one observation at once.
-    Memory is every input that no observation is meant for: `x_in` is fed with `x_out`,
-    and with zeros where an episode begins.
-    """
-    obs: Any = observed.obs
-    is_first = np.asarray(observed.is_first)
-    vectors = [obs[name] for name in groups if obs[name].ndim == 3]
-    feeds = {name: obs[name] for name in groups if obs[name].ndim > 3}
-    feeds["obs"] = np.concatenate(vectors, axis=-1)
-    outputs = [x.name for x in session.get_outputs()]
-    memories = [x for x in session.get_inputs() if x.name.endswith("_in")]
-    num_steps, num_envs = is_first.shape
-    size = num_envs if session.get_inputs()[0].shape[0] == BATCH else 1
-    wanted = outputs.index("logits" if "logits" in outputs else "actions")
-    rows = []
-    for start in range(0, num_envs, size):
-        envs = slice(start, start + size)
-        memory = {
-            x.name: np.zeros((x.shape[0], size, x.shape[2]), np.float32)
-            for x in memories
-        }
-        for step in range(num_steps):
-            goes_on = ~is_first[step, envs, None]
-            feed = {name: x[step, envs] for name, x in feeds.items()}
-            feed |= {name: x * goes_on for name, x in memory.items()}
-            found = session.run(None, feed)
-            for name in memory:
-                memory[name] = found[outputs.index(name.replace("_in", "_out"))]
-            rows.append(found[wanted])
-    rows = np.stack(rows).reshape(num_envs // size, num_steps, size, -1)
-    return rows.swapaxes(0, 1).reshape(num_steps * num_envs, -1)
-
-
-def _played(
-    config: Config, action_space: ActionSpace, state: TrainState, observed: Observed
-) -> Any:
-    """Returns what the policy gives for the same, in full float32 on any device."""
-    network, ppo_config, _ = parts_of(config, action_space)
-    ppo = make_ppo(network, ppo_config)
-    flat: Any = {name: x.reshape(-1, *x.shape[2:]) for name, x in observed.obs.items()}
-    with jax.default_matmul_precision("highest"):
-        if isinstance(action_space, Discrete):
-            inputs = network.prepare(state.obs_stats, flat)
-            return np.asarray(jax.jit(network.policy)(state.params, inputs).logits)
-        return np.asarray(jax.jit(ppo.mode)(state, flat))
 
 
 def _write(path: Path, model: bytes) -> None:

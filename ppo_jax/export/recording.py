@@ -4,8 +4,9 @@ import jax
 
 from ppo_jax.learning.ppo import jitted
 from ppo_jax.loops.evaluation import Observed, observe_episodes
+from ppo_jax.loops.programs import jit, simulator_errors
 from ppo_jax.loops.rollout import host_scan
-from ppo_jax.runs.trainers import Trainer, simulator_errors
+from ppo_jax.runs.trainers import Trainer
 from ppo_jax.types import Key, TrainState
 
 NUM_OBSERVATIONS = 1000
@@ -30,8 +31,8 @@ def observe(
         return observe_episodes(
             ppo, env, num_steps, num_kept, state, key, scan=host_scan
         )
-    play = jax.jit(observe_episodes, static_argnums=(0, 1, 2, 3))
-    with simulator_errors(env):
+    play = jit(env, observe_episodes, static_argnums=(0, 1, 2, 3))
+    with simulator_errors(env, num_calls=1 + num_steps):
         return jax.block_until_ready(
             play(trainer.ppo, env, num_steps, num_kept, state, key)
         )

@@ -1,4 +1,7 @@
-"""Policies as ONNX: what the file says, that it acts the same, and what is refused."""
+"""Policies as ONNX: what the file says, that it acts the same, and what is refused.
+
+Those with memory, or of images, are in `test_onnx_encoders.py`.
+"""
 
 import sys
 from dataclasses import replace
@@ -11,10 +14,11 @@ import onnxruntime
 import pytest
 
 from ppo_jax import Continuous, Discrete, RunningStats, TrainState
-from ppo_jax.export import Disagrees, export_policy, networks
+from ppo_jax.export import Disagrees, export_policy, layers, networks
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.evaluation import Observed
 from ppo_jax.policies.activations import ACTIVATIONS
+from ppo_jax.policies.actor_critic import MODULES
 from ppo_jax.policies.heads import HEADS as TRAINED_HEADS
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.runs.config import Config, parts_of
@@ -150,8 +154,9 @@ def test_every_activation_acts_the_same(tmp_path, name):
 
 def test_every_network_and_head_can_be_written():
     """A kind that is trained and not exported is found here."""
+    assert networks.NETWORKS.keys() == MODULES.keys()
     assert networks.HEADS.keys() == TRAINED_HEADS.keys()
-    assert networks.ACTIVATIONS.keys() == ACTIVATIONS.keys()
+    assert layers.ACTIVATIONS.keys() == ACTIVATIONS.keys()
 
 
 def test_a_discrete_action_is_the_index_of_the_largest_logit(tmp_path):
@@ -183,7 +188,7 @@ def wrong_normaliser(monkeypatch):
 
 
 def wrong_activation(monkeypatch):
-    monkeypatch.setitem(networks.ACTIVATIONS, "elu", networks.ACTIVATIONS["selu"])
+    monkeypatch.setitem(layers.ACTIVATIONS, "elu", layers.ACTIVATIONS["selu"])
 
 
 @pytest.mark.parametrize("spoil", [wrong_normaliser, wrong_activation])
