@@ -19,6 +19,8 @@ IGNORED = {
     "resume",
     "torch_compile_mode",
     "wandb_project",
+    "wandb_tags",
+    "upload_model",
     "neptune_project",
     "logger",
     "multi_gpu",
@@ -45,8 +47,9 @@ class UnsupportedFeature(ValueError):
 def config_from_rsl_rl(runner: Mapping[str, Any], **overrides: Any) -> Config:
     """Returns the configuration that means the same as an rsl_rl runner's.
 
-    What is None, {} or MISSING is not given. Settings of older versions are read as
-    Isaac Lab reads them: `policy` and `empirical_normalization` of before version 4
+    What is None, {} or MISSING is not given; what describes recurrent layers neither,
+    where their `rnn_type` is None, as mjlab has it. Settings of older versions are read
+    as Isaac Lab reads them: `policy` and `empirical_normalization` of before version 4
     where a model is not given, and version 4's noise of a model where its
     `distribution_cfg` is not.
 
@@ -120,12 +123,19 @@ def _models(runner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         )
 
     def model(name: str) -> dict[str, Any]:
-        given = _given(runner.pop(name, {}))
+        given = _given(_without_layers(runner.pop(name, {})))
         if not given and policy:
             given = _part_of_policy(policy, name, is_normalized)
         return _model(given, name)
 
     return model("actor"), model("critic")
+
+
+def _without_layers(model: Any) -> Any:
+    """Returns a model's settings without those of recurrent layers that it has not."""
+    if not isinstance(model, Mapping) or model.get("rnn_type", "") is not None:
+        return model
+    return {key: x for key, x in model.items() if not key.startswith("rnn_")}
 
 
 def _part_of_policy(

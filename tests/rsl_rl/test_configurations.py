@@ -278,6 +278,29 @@ def test_recurrent_networks_are_translated(given, layers, old):
         assert found == layers
 
 
+def of_mjlab(**model):
+    """What `asdict` makes of a runner of mjlab: every field, None where unused."""
+    unused = {"cnn_cfg": None, "rnn_type": None, "rnn_num_layers": 1}
+    model = {"hidden_dims": (32, 16), "rnn_hidden_dim": 64} | unused | model
+    gaussian = {"class_name": "GaussianDistribution", "std_type": "log"}
+    return runner(
+        actor=model | {"distribution_cfg": gaussian},
+        critic=model,
+        obs_groups={"actor": ("actor", "camera"), "critic": ("critic",)},
+        wandb_tags=("a", "b"),
+        upload_model=True,
+    )
+
+
+def test_runners_of_mjlab_are_read_as_they_are():
+    config = config_from_rsl_rl(of_mjlab())
+    assert config.obs_groups == {"actor": ("actor", "camera"), "critic": ("critic",)}
+    assert (config.actor.class_name, config.actor.hidden_dims) == ("MLPModel", (32, 16))
+    assert config.actor.rnn_hidden_dim == ModelConfig().rnn_hidden_dim  # not read
+    recurrent = of_mjlab(class_name="RNNModel", rnn_type="gru")
+    assert config_from_rsl_rl(recurrent).critic.rnn_hidden_dim == 64
+
+
 class Mine:
     """Somebody's own model."""
 
