@@ -79,12 +79,21 @@ def main() -> int:
         help_page.print_help("Play a trained policy.", EXAMPLES, FLAGS)
         return 0
     video = Path(str(flags["video"])) if "video" in flags else None
-    given = {k: str(flags[k]) for k in ("num_envs", "seed") if k in flags}
-    episodes = Episodes(**{k: parse_literal(text) for k, text in given.items()})
+    episodes = episodes_of(flags)
     if video:
         filming.check_name(video)
     entry.use_compilation_cache()
     return play(arguments, episodes, video)
+
+
+def episodes_of(flags: Mapping[str, Any]) -> Episodes:
+    """Returns the episodes that flags ask for.
+
+    Raises:
+      ValueError: a number is none, or too small.
+    """
+    given = {k: str(flags[k]) for k in ("num_envs", "seed") if k in flags}
+    return Episodes(**{k: parse_literal(text) for k, text in given.items()})
 
 
 def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> int:

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import imageio.v3 as imageio
 import jax
@@ -14,7 +15,7 @@ import running
 
 from envs import make
 from ppo_jax import TimeStep
-from ppo_jax.cli import filming, play, tasks
+from ppo_jax.cli import export, filming, play, tasks
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.evaluation import Evaluation
@@ -166,6 +167,15 @@ def test_a_policy_is_exported_for_a_robot(played):
     assert (facts["task"], facts["iteration"]) == ("Cartpole", "2")
     out = played("--num_envs=2", "--export=policy.onnx", "--dynamic_batch")
     assert "obs ['batch', 4] -> actions ['batch', 1]" in out
+
+
+def test_isaac_labs_verb_exports_into_the_run(played, capsys):
+    """The file that play.py --export writes, where Isaac Lab's users look for it."""
+    assert running.call(export, "--seed=3") == 0
+    path = Path("logs/ppo_jax/Cartpole/run/exported/policy.onnx")
+    assert f"Exported: {path}, obs [1, 4]" in capsys.readouterr().out
+    played("--export=policy.onnx", "--seed=3", "--num_envs=4")
+    assert path.read_bytes() == Path("policy.onnx").read_bytes()
 
 
 @pytest.mark.slow

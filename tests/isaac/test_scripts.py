@@ -5,6 +5,7 @@ import re
 
 import imageio.v3 as imageio
 import numpy as np
+import onnxruntime
 import pytest
 import running
 import yaml
@@ -88,6 +89,23 @@ def test_isaac_lab_starts_us(tmp_path):
     assert status == 0, (out, err[-3000:])
     assert "Trained 1 iterations" in out
     assert checkpoint.iterations(only_run(tmp_path, "cartpole_direct")) == [1]
+
+
+def test_isaac_labs_third_verb_exports(home):
+    """`isaaclab leapp export`, with what the task knows of the robot in the file."""
+    argv = ["export", "--rl_library", "ppo_jax", "--task", TASK, "--device", "cpu"]
+    code = f"from isaaclab.cli import leapp; leapp({argv})"
+    process = running.start(home, code=code, fresh=True)
+    status, out, err = running.finish(process, MINUTES)
+    assert status == 0, (out, err[-3000:])
+    path = only_run(home, "cartpole_direct") / "exported" / "policy.onnx"
+    assert "It acts as the policy does, within " in out
+    session = onnxruntime.InferenceSession(path)
+    assert [x.name for x in session.get_inputs()] == ["obs"]
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts["joint_names"] == "slider_to_cart,cart_to_pole"
+    assert facts["task"] == TASK
+    assert float(facts["step_dt"]) == pytest.approx(1 / 60)
 
 
 @pytest.mark.parametrize(
