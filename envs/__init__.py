@@ -1,17 +1,21 @@
 """Environments by name: `make("Cartpole", 1024)`.
 
-Importing this package loads no backend; `make` imports the one that it needs.
+Importing this package loads neither JAX nor a backend; `make` imports what it needs.
 """
 
+import ast
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from envs.drawing import picture
-from envs.task import Task, VectorEnv, VectorState, vectorize
 from ppo_jax.options import nearest
-from ppo_jax.types import Env
+
+if TYPE_CHECKING:
+    from envs.drawing import picture
+    from envs.task import Task, VectorEnv, VectorState, vectorize
+    from ppo_jax.types import Env
 
 __all__ = [
     "TASKS",
@@ -25,6 +29,11 @@ __all__ = [
     "picture",
     "vectorize",
 ]
+
+_HOMES = {
+    "picture": "envs.drawing",
+    **dict.fromkeys(("Task", "VectorEnv", "VectorState", "vectorize"), "envs.task"),
+}
 
 # name: (module, factory, keyword arguments)
 TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -60,7 +69,7 @@ def is_isaac_task(task: str) -> bool:
     return name in registered_tasks() or name.startswith("Isaac")
 
 
-def make(task: str, num_envs: int, clip_actions: float | None = None) -> Env:
+def make(task: str, num_envs: int, clip_actions: float | None = None) -> "Env":
     """Returns `num_envs` environments of a task.
 
     Args:
@@ -73,10 +82,12 @@ def make(task: str, num_envs: int, clip_actions: float | None = None) -> Env:
       ValueError: there is no such task; names the nearest.
       ImportError: the task needs a package that is not installed; names it.
     """
+    from envs.task import vectorize
+
     return vectorize(make_task(task), num_envs, clip_actions)
 
 
-def make_task(task: str) -> Task:
+def make_task(task: str) -> "Task":
     """Returns one environment of a task as pure functions; see `make`."""
     prefix, _, name = task.partition(":")
     if name and prefix in ADAPTERS:
@@ -90,5 +101,20 @@ def make_task(task: str) -> Task:
 
 
 def describe(task: str) -> str:
-    """Returns the first line of what a task's class says of itself."""
-    return (type(make_task(task)).__doc__ or "").strip().splitlines()[0]
+    """Returns the first line of what a task's class says of itself.
+
+    It is read, not imported: a list of tasks need not wait for JAX.
+    """
+    module, factory, _ = TASKS[task]
+    path = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == factory:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a name of another module here, imported when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -211,9 +211,16 @@ def python(code):
     return result.stdout.split()
 
 
-def test_importing_ppo_jax_loads_nothing_heavy_and_starts_no_backend():
+def test_importing_ppo_jax_loads_nothing():
+    loaded = python("import sys, ppo_jax, envs, configs; print(*sys.modules)")
+    assert "ppo_jax" in loaded
+    packages = {name.partition(".")[0] for name in loaded}
+    assert not packages & {"jax", "numpy", "flax", "optax", "rich"}
+
+
+def test_all_public_names_load_nothing_heavy_and_start_no_backend():
     loaded = python(
-        "import sys, ppo_jax\n"
+        "import sys\nfrom ppo_jax import *\n"
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge._backends, 'a backend was started'\n"
         "print(*{name.partition('.')[0] for name in sys.modules})\n"

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ppo_jax.cli.weights import RSL_RL_SUFFIX
-from ppo_jax.export import SUFFIX as ONNX_SUFFIX
-from ppo_jax.export import export_policy, observe, require_onnx
-from ppo_jax.policies.groups import resolve_obs_groups
-from ppo_jax.types import Obs, TrainState
+
+if TYPE_CHECKING:
+    from ppo_jax.types import Obs, TrainState
+
+ONNX_SUFFIX = ".onnx"
 
 
 def check(flags: Mapping[str, Any]) -> None:
@@ -25,6 +26,8 @@ def check(flags: Mapping[str, Any]) -> None:
             f"model_N{RSL_RL_SUFFIX}, for rsl_rl"
         )
     if path.suffix == ONNX_SUFFIX:
+        from ppo_jax.export import require_onnx
+
         require_onnx()
     elif "dynamic_batch" in flags:
         raise ValueError(
@@ -34,7 +37,7 @@ def check(flags: Mapping[str, Any]) -> None:
 
 def export(
     trainer: Any,
-    state: TrainState,
+    state: "TrainState",
     key: Any,
     flags: Mapping[str, Any],
     source: Path,
@@ -58,6 +61,8 @@ def export(
         save_model(path, trainer.config, state)
         print(f"For rsl_rl: {path}")
         return
+    from ppo_jax.export import export_policy, observe
+
     observed = observe(trainer, state, key)
     written = export_policy(
         path,
@@ -75,8 +80,10 @@ def export(
     )
 
 
-def deployment(trainer: Any, obs: Obs) -> dict[str, str]:
+def deployment(trainer: Any, obs: "Obs") -> dict[str, str]:
     """Returns what the environments know that a robot must know, for the metadata."""
+    from ppo_jax.policies.groups import resolve_obs_groups
+
     groups = resolve_obs_groups(trainer.config.obs_groups, obs)["actor"]
     tell = getattr(trainer.env, "deployment", None)
     known = tell(groups) if tell else {}

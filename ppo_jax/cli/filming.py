@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.types import Simulator
-
 FRAMES_PER_SECOND = 30
 SUFFIXES = (".mp4", ".gif")
 
@@ -44,6 +42,7 @@ def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
       ValueError: it cannot be written.
     """
     from envs.video import write_video
+    from ppo_jax.types import Simulator
 
     step_dt = trainer.env.step_dt
     stride = max(1, round(1 / (step_dt * FRAMES_PER_SECOND)))

@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ppo_jax.cli import command_line, entry, exporting, filming, help_page, weights
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
@@ -22,7 +20,9 @@ from ppo_jax.cli.tasks import (
 from ppo_jax.cli.weights import RSL_RL_SUFFIX
 from ppo_jax.options import check_options, option, positive, seed_number
 from ppo_jax.runs.config_fields import override, parse_literal
-from ppo_jax.types import TrainState
+
+if TYPE_CHECKING:
+    from ppo_jax.types import TrainState
 
 CHANGEABLE = ("clip_actions", "simulator.device", "simulator.bridge")
 FLAGS = [
@@ -82,7 +82,6 @@ def main() -> int:
     episodes = episodes_of(flags)
     if video:
         filming.check_name(video)
-    entry.use_compilation_cache()
     return play(arguments, episodes, video)
 
 
@@ -102,15 +101,15 @@ def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> int:
     Returns:
       The exit code: 1 if a return, or what was logged, is not finite.
     """
-    import jax
-
-    from ppo_jax.runs import trainers
-
     flags = arguments.flags
     exporting.check(flags)
     if video:
         filming.check_writable(video)
     with open_policy(arguments, episodes.num_envs, video is not None) as policy:
+        import jax
+
+        from ppo_jax.runs import trainers
+
         trainer, state, source = policy
         key = jax.random.key(episodes.seed)
         if "export" in flags:
@@ -130,7 +129,7 @@ def play(arguments: Arguments, episodes: Episodes, video: Path | None) -> int:
 @contextmanager
 def open_policy(
     arguments: Arguments, num_envs: int, film: bool = False
-) -> Iterator[tuple[Any, TrainState, Path]]:
+) -> "Iterator[tuple[Any, TrainState, Path]]":
     """Gives what a command line asks to play: environments, a policy, and its place.
 
     Args:
@@ -167,6 +166,8 @@ def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:
       result: `Evaluation` of the episodes.
       reported: {tag: mean} of what a simulator logged meanwhile.
     """
+    import numpy as np
+
     returns, lengths = result.episode_return, result.episode_length
     yield (
         f"Return over {len(returns)} episodes: {returns.mean():.3f} +- "
@@ -187,6 +188,8 @@ def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:
 
 def not_finite(result: Any, reported: Mapping[str, float]) -> str:
     """Says which numbers of an evaluation are NaN or infinite; empty: none."""
+    import numpy as np
+
     values = {"return": result.episode_return, **result.log}
     counts = {tag: np.count_nonzero(~np.isfinite(x)) for tag, x in values.items()}
     episodes = len(result.episode_return)

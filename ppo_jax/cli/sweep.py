@@ -18,7 +18,6 @@ from ppo_jax.cli.tasks import (
 from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.runs import folders
 from ppo_jax.sweeps import report
-from ppo_jax.types import Simulator
 
 FLAGS = [
     field_flag("task", "NAME"),
@@ -89,7 +88,6 @@ def main() -> int:
     from ppo_jax.sweeps import folder as sweep_folder
 
     sweep_folder.require_parquet()
-    entry.use_compilation_cache()
     if "export" in arguments.flags:
         return export(arguments)
     command = partial(resume if "resume" in arguments.flags else start, arguments)
@@ -119,6 +117,7 @@ def start(arguments: Arguments) -> int:
     from ppo_jax.runs import processes
     from ppo_jax.sweeps import folder as sweep_folder
     from ppo_jax.sweeps import programs
+    from ppo_jax.types import Simulator
 
     plan = make_plan(arguments)
     limit = command_line.whole_number(arguments, "chunk_size", 0)

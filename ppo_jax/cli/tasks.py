@@ -5,12 +5,14 @@ A task is either JAX-native (`envs.TASKS` and the adapters) or Isaac Lab's.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ppo_jax.cli import command_line
+from ppo_jax.cli import command_line, entry
 from ppo_jax.cli.command_line import Arguments, Flag
 from ppo_jax.runs.config import Config, SimulatorConfig
-from ppo_jax.types import Env, Simulator
+
+if TYPE_CHECKING:
+    from ppo_jax.types import Env
 
 DEFAULT_TASK = "Cartpole"
 
@@ -73,7 +75,7 @@ def make_env(
     num_envs: int | None = None,
     play_mode: bool = False,
     film: bool = False,
-) -> Env:
+) -> "Env":
     """Returns the environments of a configuration.
 
     Args:
@@ -126,6 +128,9 @@ def open_trainer(
     config: Config, num_envs: int | None = None, **how: bool
 ) -> Iterator[Any]:
     """Gives what `make_trainer` returns, and ends its simulator afterwards."""
+    from ppo_jax.types import Simulator
+
+    entry.use_compilation_cache()
     trainer = make_trainer(config, num_envs, **how)
     try:
         yield trainer
@@ -135,7 +140,9 @@ def open_trainer(
 
 
 @contextmanager
-def open_members(config: Config, population: int) -> Iterator[Callable[[Config], Env]]:
+def open_members(
+    config: Config, population: int
+) -> "Iterator[Callable[[Config], Env]]":
     """Gives a function that returns the environments of one member of a sweep.
 
     The members of a population share one simulator, which ends afterwards. In JAX each
@@ -147,6 +154,7 @@ def open_members(config: Config, population: int) -> Iterator[Callable[[Config],
     """
     from envs import is_isaac_task
 
+    entry.use_compilation_cache()
     if not is_isaac_task(config.task):
         yield make_env
         return

@@ -25,7 +25,6 @@ from ppo_jax.cli.tasks import (
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import flatten, override, short_name
-from ppo_jax.types import Simulator
 
 FLAGS = [
     field_flag("task", "NAME"),
@@ -90,7 +89,6 @@ def main() -> int:
         return print_help(arguments)
     if "list" in arguments.flags:
         return list_tasks(arguments)
-    entry.use_compilation_cache()
     if "resume" in arguments.flags:
         return resume(arguments)
     return start(arguments)
@@ -124,8 +122,6 @@ def list_tasks(arguments: Arguments) -> int:
 
 def start(arguments: Arguments) -> int:
     """Trains from scratch, or from the weights of --checkpoint, in a new folder."""
-    from ppo_jax.runs import trainers
-
     started = time.perf_counter()
     task = checked_task(arguments.flags)
     agent = str(arguments.flags.get("simulator.agent", ""))
@@ -134,6 +130,9 @@ def start(arguments: Arguments) -> int:
     if "checkpoint" in arguments.flags:  # what is not there must fail at once
         weights.check_source(str(arguments.flags["checkpoint"]), config)
     announce(config)
+    from ppo_jax.runs import trainers
+    from ppo_jax.types import Simulator
+
     with open_trainer(config, film="video" in arguments.flags) as trainer:
         trainers.lower(trainer)  # what does not fit must fail before there is a folder
         run = None
@@ -147,10 +146,10 @@ def start(arguments: Arguments) -> int:
 
 def resume(arguments: Arguments) -> int:
     """Goes on with a run in its own folder: bit for bit, unless in a simulator."""
-    from ppo_jax.runs import continuation, lock, metrics, trainers
-
     started = time.perf_counter()
     folder, which, _ = weights.find_run(arguments.flags)
+    from ppo_jax.runs import continuation, lock, metrics, trainers
+
     with lock.held(folder):
         saved = folders.load_config(folder)
         given = config_overrides(arguments, without={"task"})

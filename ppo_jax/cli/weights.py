@@ -3,13 +3,15 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ppo_jax.cli.command_line import Arguments
 from ppo_jax.cli.tasks import checked_task, default_config
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
-from ppo_jax.types import TrainState
+
+if TYPE_CHECKING:
+    from ppo_jax.types import TrainState
 
 RSL_RL_SUFFIX = ".pt"
 
@@ -36,14 +38,14 @@ def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
     return folder, which, config
 
 
-def load_foreign(trainer: Any, path: Path) -> TrainState:
+def load_foreign(trainer: Any, path: Path) -> "TrainState":
     """Returns what rsl_rl had learned, and prints from where it is."""
     state = load_rsl_rl(trainer, path)
     print(f"Playing {path} at iteration {int(state.iteration)}.")
     return state
 
 
-def load_checkpoint(trainer: Any, folder: Path, which: str) -> TrainState:
+def load_checkpoint(trainer: Any, folder: Path, which: str) -> "TrainState":
     """Returns what was learned in a run, and prints from where it is."""
     from ppo_jax.runs import checkpoint, trainers
 
@@ -116,7 +118,7 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     return trainers.start(trainer)._replace(train=learned)
 
 
-def load_rsl_rl(trainer: Any, path: Path) -> TrainState:
+def load_rsl_rl(trainer: Any, path: Path) -> "TrainState":
     """Returns what rsl_rl had learned when it wrote a `model_*.pt`.
 
     Raises:

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 OVERHEAD = 32_768  # bytes that orbax writes beside the arrays, and more
 
@@ -75,6 +76,21 @@ def _require_room(path: Path, size: int) -> None:
     if free < needed:
         words = f"{needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free"
         raise OSError(errno.ENOSPC, words, str(path))
+
+
+def leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Returns (path, leaf) of a tree, with a path such as "train.params.actor"."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in flat
+    ]
+
+
+def is_finite(x: Any) -> bool:
+    """Returns whether an array has finite numbers only; a random key always has."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return True
+    return bool(np.isfinite(np.asarray(x)).all())
 
 
 @contextmanager

@@ -13,14 +13,12 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from ppo_jax.runs import digests
 
-from ppo_jax.runs import arrays, digests
-from ppo_jax.types import RunState, TrainState
+if TYPE_CHECKING:
+    from ppo_jax.types import RunState, TrainState
 
 FOLDER = "checkpoints"
 SET_ASIDE = "set_aside"  # where a run keeps what it does not go on from
@@ -49,7 +47,7 @@ class NotFinite(ValueError):
 
 def save(
     folder: Path,
-    run: RunState,
+    run: "RunState",
     meta: dict[str, Any],
     keep: int,
     on_written: Callable[[], None] = lambda: None,
@@ -70,8 +68,10 @@ def save(
       NotFinite: a learned number is NaN or infinite; nothing is written.
       OSError: the disk is full or gone; what was written of it is deleted.
     """
-    for path, x in _leaves(run.train):
-        if not _is_finite(x):
+    from ppo_jax.runs import arrays
+
+    for path, x in arrays.leaves(run.train):
+        if not arrays.is_finite(x):
             raise NotFinite(path)
     iteration = int(run.train.iteration)
     final = path_of(folder, iteration)
@@ -90,7 +90,7 @@ def save(
     return final
 
 
-def restore_run(folder: Path, template: RunState, which: str = "latest") -> Restored:
+def restore_run(folder: Path, template: "RunState", which: str = "latest") -> Restored:
     """Reads a whole run.
 
     Args:
@@ -103,12 +103,14 @@ def restore_run(folder: Path, template: RunState, which: str = "latest") -> Rest
     """
     restored = _restore(folder, _items(template), which)
     run = restored.state["run"]
+    from ppo_jax.types import RunState
+
     state = RunState(train=restored.state["train"], **run)
     return restored._replace(state=state)
 
 
 def restore_train(
-    folder: Path, template: TrainState, which: str = "latest"
+    folder: Path, template: "TrainState", which: str = "latest"
 ) -> Restored:
     """Reads what was learned; see `restore_run`."""
     restored = _restore(folder, {"train": template}, which)
@@ -167,18 +169,20 @@ def set_aside(folder: Path, after: int) -> list[Path]:
     return moved
 
 
-def _items(run: RunState) -> dict[str, Any]:
+def _items(run: "RunState") -> dict[str, Any]:
     """Splits a run into the items of a checkpoint."""
     rest = {name: getattr(run, name) for name in run._fields if name != "train"}
     return {"train": run.train, "run": rest}
 
 
-def _write(path: Path, run: RunState, meta: dict[str, Any]) -> None:
+def _write(path: Path, run: "RunState", meta: dict[str, Any]) -> None:
     """Writes the files of a checkpoint into a folder."""
+    from ppo_jax.runs import arrays
+
     shapes = {}
     for name, item in _items(run).items():
         arrays.write(path / name, item)
-        shapes[name] = {array: _shape(x) for array, x in _leaves(item)}
+        shapes[name] = {array: _shape(x) for array, x in arrays.leaves(item)}
     (path / META).write_text(json.dumps(meta | {"arrays": shapes}, indent=1))
     digests.write(path)
 
@@ -245,9 +249,11 @@ def _candidates(folder: Path, which: str) -> list[int]:
 
 def _check_fit(path: Path, templates: dict[str, Any], meta: dict[str, Any]) -> None:
     """Raises ValueError if a checkpoint is of another network or another task."""
+    from ppo_jax.runs import arrays
+
     for name, template in templates.items():
         saved = meta["arrays"][name]
-        wanted = {array: _shape(x) for array, x in _leaves(template)}
+        wanted = {array: _shape(x) for array, x in arrays.leaves(template)}
         for array in wanted | saved:
             there, here = saved.get(array, "nothing"), wanted.get(array, "nothing")
             if there != here:
@@ -274,24 +280,13 @@ def _check_number(name: int, found: int, where: str) -> None:
 
 
 def _read_arrays(path: Path, template: Any) -> Any:
+    from ppo_jax.runs import arrays
+
     try:
         return arrays.read(path, template)
     except Exception as error:  # orbax documents none
         raise digests.Damaged(" ".join(str(error).split())[:200]) from error
 
 
-def _leaves(tree: Any) -> list[tuple[str, Any]]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in flat
-    ]
-
-
 def _shape(x: Any) -> str:
     return f"{x.dtype}{list(x.shape)}"
-
-
-def _is_finite(x: jax.Array) -> bool:
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return True
-    return bool(np.isfinite(np.asarray(x)).all())

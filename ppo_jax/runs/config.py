@@ -2,11 +2,13 @@
 
 The tree and its names are those of Isaac Lab's rsl_rl runner, so that what a user
 knows from there (`algorithm.gamma`, `actor.hidden_dims`) means the same here.
-How it is read, written and changed is `config_fields`.
+How it is read, written and changed is `config_fields`. Nothing here needs JAX, but for
+the two functions that make of it what learns.
 """
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.options import (
@@ -19,9 +21,10 @@ from ppo_jax.options import (
     positive,
     seed_number,
 )
-from ppo_jax.policies.actor_critic import actor_critic
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
-from ppo_jax.types import ActionSpace, ActorCritic, Hyperparams
+
+if TYPE_CHECKING:
+    from ppo_jax.types import ActionSpace, ActorCritic, Hyperparams
 
 
 @dataclass(frozen=True)
@@ -159,19 +162,23 @@ class Config:
 
 
 def parts_of(
-    config: Config, action_space: ActionSpace
-) -> tuple[ActorCritic, AlgorithmConfig, Hyperparams]:
+    config: Config, action_space: "ActionSpace"
+) -> "tuple[ActorCritic, AlgorithmConfig, Hyperparams]":
     """Returns what `make_ppo` and `train` take: a network, statics and dynamic scalars.
 
     network, ppo_config, hparams = parts_of(config, env.action_space)
     ppo = make_ppo(network, ppo_config)
     """
+    from ppo_jax.policies.actor_critic import actor_critic
+
     network = actor_critic(action_space, config.actor, config.critic, config.obs_groups)
     return network, config.algorithm, hyperparams(config.algorithm)
 
 
-def hyperparams(algorithm: AlgorithmConfig) -> Hyperparams:
+def hyperparams(algorithm: AlgorithmConfig) -> "Hyperparams":
     """Returns the dynamic scalars of a configuration."""
+    from ppo_jax.types import Hyperparams
+
     values = {name: getattr(algorithm, name) for name in Hyperparams._fields}
     values["desired_kl"] = algorithm.desired_kl or 0.0  # unread when the rate is fixed
     return Hyperparams(**values)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppo_jax.runs import digests
+from ppo_jax.runs.arrays import leaves as leaves_of
 
 CHUNKS = "chunks"
 SET_ASIDE = "set_aside"  # where a sweep keeps what it does not go on from
@@ -56,7 +57,7 @@ def save_chunk(
     unfinished.mkdir(parents=True)
     columns = {column: pa.array(_cells(x)) for column, x in rows.items()}
     pq.write_table(pa.table(columns), unfinished / ROWS)
-    arrays: dict[str, Any] = {path: _plain(x) for path, x in _leaves(runs)}
+    arrays: dict[str, Any] = {path: _plain(x) for path, x in leaves_of(runs)}
     np.savez(unfinished / RUNS, **arrays)
     about = {"name": name} | about
     (unfinished / CHUNK).write_text(json.dumps(about) + "\n")
@@ -138,7 +139,7 @@ def load_runs(
         rows = [files[path][name][row] for path, row in wanted]
         return _like(np.stack(rows), leaf)
 
-    leaves = [gather(name, leaf) for name, leaf in _leaves(template)]
+    leaves = [gather(name, leaf) for name, leaf in leaves_of(template)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
@@ -189,13 +190,6 @@ def _cells(values: Any) -> Any:
         return values
     simple = all(isinstance(x, bool | int | float | str | None) for x in values)
     return values if simple else [json.dumps(x) for x in values]
-
-
-def _leaves(tree: Any) -> list[tuple[str, Any]]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in flat
-    ]
 
 
 def _plain(x: jax.Array) -> np.ndarray:

@@ -1,0 +1,62 @@
+"""A command that only reads does not wait for JAX."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from running import ROOT
+
+# As if JAX, and what needs it, were not installed.
+WITHOUT_JAX = """
+import runpy, sys
+sys.modules |= dict.fromkeys(("jax", "jaxlib", "numpy", "flax", "optax", "chex"))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start(*argv):
+    """Runs a script where nothing can import JAX."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_JAX, *argv],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["train.py", "--help"], "learning_rate="),
+        (["train.py", "--task", "Franka-Lift", "--help"], "of Franka-Lift"),
+        (["train.py", "--list"], "Franka-Reach-Pose"),
+        (["play.py", "--help"], "--export FILE"),
+        (["sweep.py", "--help"], "--perturbation_interval"),
+    ],
+)
+def test_help_and_list_need_no_jax(argv, words):
+    ended = start(*argv)
+    assert ended.returncode == 0, ended.stderr
+    assert words in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["train.py", "gama=0.9"], "did you mean 'gamma'"),
+        (["train.py", "gamma=2"], "gamma = 2"),
+        (["train.py", "--task", "Franka-Raech"], "did you mean 'Franka-Reach'"),
+        (["train.py", "actor.activation=eluu"], "did you mean 'elu'"),
+        (["train.py", "--resume", "--checkpoint", "nowhere"], "no such file"),
+        (["play.py", "--num_envs", "0"], "num_envs = 0"),
+        (["play.py", "--checkpoint", "nowhere"], "no such file"),
+        (["sweep.py", "gama=0.9,0.95"], "did you mean 'gamma'"),
+    ],
+)
+def test_a_mistake_is_said_before_jax_is_loaded(argv, sentence):
+    ended = start(*argv)
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
