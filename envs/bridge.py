@@ -5,8 +5,9 @@
 * "in_jit": XLA calls the simulator from inside a jitted program, which hands over its
   own buffers to be filled in place. `step` can be traced, so that a whole iteration,
   or a whole training, is one program.
-* "host": a Python loop (`host_scan`). The simulator's tensors are seen through DLPack
-  and copied by one jitted call per step, before the simulator can write them again.
+* "host": a Python loop (`host_scan`). The simulator's tensors are copied to memory that
+  JAX sees through DLPack, and read by one jitted call per step, before the simulator
+  can write there again.
 
 Both give the same numbers. Neither converts a type, but for rewards and flags where
 that is exact; what JAX would convert without saying so is refused.
@@ -23,7 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.dlpack import Tensor, require_same_device, spec_of
-from envs.drivers import Link, Operation, call_in_jit, call_on_host
+from envs.drivers import (
+    Follow,
+    Link,
+    Operation,
+    call_in_jit,
+    call_on_host,
+    follow_on_host,
+)
 from envs.programs import Program, WrongCalls
 from envs.torch_env import TorchEnv, result_of
 from ppo_jax.types import Array, EnvInfo, Key, Obs, Simulator, TimeStep
@@ -69,6 +77,22 @@ class BridgedEnv(Simulator):
         The arrays belong to the caller: no later step changes them.
         """
         return self._call(_step, env_state, action)
+
+    def step_and(
+        self, follow: Follow, env_state: Array, action: Array, *args: Any
+    ) -> tuple[Array, Array, Any]:
+        """Steps from the host, and calls a program that takes what the step returned.
+
+        One program between two steps of the simulator, where `step` is one that copies.
+
+        Args:
+          follow: a jitted function of (env_state, lent timestep, *args), see
+            `drivers.follow_on_host`; it returns (env_state, next action, the rest).
+          env_state: the last one.
+          action: for every environment.
+          *args: of `follow`.
+        """
+        return follow_on_host(self.link, _step, follow, env_state, action, args=args)
 
     def randomize_episode_length(self, env_state: Array, key: Key) -> Array:
         """Draws how many steps of each episode count as taken, uniformly."""
@@ -140,7 +164,8 @@ class BridgedEnv(Simulator):
     def close(self) -> None:
         """Lets go of the simulator's buffers and ends it."""
         self.link.kept.clear()
-        self.link.fence = None
+        self.link.lent.clear()
+        self.link.fence = self.link.state = None
         self.torch_env.close()
 
     def _call(

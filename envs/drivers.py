@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,17 @@ from ppo_jax.types import Array
 Operation = Callable[..., Any]  # (torch_env, *tensors) -> tree of tensors
 
 
+# (env_state, lent result, *args) -> (env_state, array that tells its end, the rest)
+Follow = Callable[..., tuple[Array, Any, Any]]
+
+
+class Lent(NamedTuple):
+    """Memory that torch writes and JAX reads; the bridge's own, and always the same."""
+
+    tensors: list[Tensor]
+    arrays: list[Array]
+
+
 @dataclass(eq=False)
 class Link:
     """A simulator, and what the host remembers between two calls of it."""
@@ -30,7 +41,10 @@ class Link:
     calls: int = 0  # of the simulator, so far
     seconds: float = 0.0  # spent in them since they were last asked for
     error: BaseException | None = None  # that the last callback raised
-    fence: Array | None = None  # ready when every copy of the last call is made
+    lent: dict[Operation, Lent] = field(default_factory=dict)
+    state: Array | None = None  # that the last call returned
+    fence: Any = None  # ready when what is lent has been read
+    counter: Tensor | None = None  # of calls, on a GPU
     kept: deque[Any] = field(default_factory=lambda: deque(maxlen=2))
 
 
@@ -69,6 +83,7 @@ def _fill_buffers(
         with torch.no_grad(), _ordered_streams(context, link.torch_env.device):
             if env_state is not None:
                 _require_last_state(link, torch.from_dlpack(env_state))
+            link.state = None  # the host has not seen it
             tensors = _operate(link, operation, *map(torch.from_dlpack, inputs))
             state_buffer, buffers = outputs
             torch.from_dlpack(state_buffer).fill_(link.calls)
@@ -104,6 +119,35 @@ def call_on_host(
     *inputs: Array,
 ) -> tuple[Array, Any]:
     """Runs an operation of the simulator now, and copies what it returns."""
+    env_state, _, result = follow_on_host(link, operation, _own, env_state, *inputs)
+    return env_state, result
+
+
+def follow_on_host(
+    link: Link,
+    operation: Operation,
+    follow: Follow,
+    env_state: Array | None,
+    *inputs: Array,
+    args: tuple[Any, ...] = (),
+) -> tuple[Array, Any, Any]:
+    """Runs an operation of the simulator now, and what follows as one program.
+
+    Its tensors are copied to memory that the bridge keeps, which JAX has seen from the
+    start: nothing is imported but, on a GPU, the number of the call, which comes when
+    all that torch has written is there. In turn torch waits for the program to have
+    read them before it writes there again.
+
+    Args:
+      link: the simulator.
+      operation: on it.
+      follow: a jitted function of (env_state, lent result, *args). It returns a new
+        env_state, an array of the same program that tells when it has run (best the
+        next action), and anything else. What it returns of the lent arrays it copies.
+      env_state: the last one.
+      *inputs: of the operation.
+      args: of `follow`.
+    """
     import torch
 
     if any(isinstance(x, Tracer) for x in (env_state, *inputs)):
@@ -111,26 +155,67 @@ def call_on_host(
             "driver = 'host' cannot step inside jit: loop with scan=host_scan, or give "
             "driver = 'in_jit'"
         )
+    result = link.results[operation]
     with torch.no_grad():
-        if link.fence is not None:
-            to_torch(link.fence)  # the last copies come before the next writes
-        if env_state is not None:
+        if link.fence is not None and not any(x is link.fence for x in inputs):
+            to_torch(link.fence)  # the last reads come before the next writes
+        if env_state is not None and env_state is not link.state:
             _require_last_state(link, to_torch(env_state))
         exported = [to_torch(x) for x in inputs]
         tensors = _operate(link, operation, *exported)
-    views = [to_jax(tensor) for tensor in tensors]
-    count = np.int32(link.calls)
-    next_state, arrays, link.fence = _own(count, views)
+        lent = link.lent.get(operation)
+        if lent is None:
+            lent = link.lent[operation] = _lend(tensors)
+        for mine, tensor in zip(lent.tensors, tensors, strict=True):
+            mine.copy_(tensor)
+        count = _count_of_calls(link)
+    arrays = jax.tree.unflatten(result.treedef, lent.arrays)
+    link.state, link.fence, rest = follow(count, arrays, *args)
+    if getattr(jax.config, "jax_disable_jit"):  # noqa: B009  then many programs ran
+        jax.block_until_ready((link.state, link.fence, rest))
     # Either allocator may reuse memory as soon as the host lets go of it, although the
     # device still has to read it.
-    link.kept.append((inputs, exported, tensors, views))
-    return next_state, jax.tree.unflatten(link.results[operation].treedef, arrays)
+    link.kept.append((inputs, exported, count))
+    return link.state, link.fence, rest
 
 
 @jax.jit
-def _own(env_state: Any, views: list[Array]) -> tuple[Array, list[Array], Array]:
-    """Copies all views at once; the last output is for waiting, it stays in here."""
-    return env_state, jax.tree.map(jnp.copy, views), jnp.zeros((), jnp.int32)
+def _own(env_state: Any, lent: Any) -> tuple[Array, Array, Any]:
+    """Copies all that is lent."""
+    copied, copies = jax.tree.map(jnp.copy, (env_state, lent))
+    return copied, jnp.zeros((), jnp.int32), copies
+
+
+def _lend(tensors: list[Tensor]) -> Lent:
+    """Returns memory for tensors of these shapes and types, seen from both sides."""
+    import torch
+
+    own = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in tensors]
+    arrays = [to_jax(x) for x in own]
+    for tensor, array in zip(own, arrays, strict=True):
+        if array.size and array.unsafe_buffer_pointer() != tensor.data_ptr():
+            raise RuntimeError(
+                f"jax {jax.__version__} has copied a tensor that was to be shared: "
+                "give --bridge in_jit (driver = 'in_jit')"
+            )
+    return Lent(own, arrays)
+
+
+def _count_of_calls(link: Link) -> Any:
+    """Returns the number of calls; on a GPU when all that torch was told is done.
+
+    An array that torch writes again and again has one time at which it is ready: when
+    it was imported. What is imported anew makes a program wait for the others as well.
+    """
+    if not str(link.torch_env.device).startswith("cuda"):
+        return np.int32(link.calls)
+    import torch
+
+    device = link.torch_env.device
+    counter = link.counter
+    if counter is None:
+        counter = link.counter = torch.zeros((), dtype=torch.int32, device=device)
+    return to_jax(counter.fill_(link.calls))
 
 
 def _operate(link: Link, operation: Operation, *inputs: Tensor) -> list[Tensor]:

@@ -110,7 +110,8 @@ def checked(result: Result, tree: Any) -> list[Any]:
         )
     rows = zip(result.names, tensors, result.shapes, result.dtypes, strict=True)
     for index, (name, tensor, shape, dtype) in enumerate(rows):
-        if str(getattr(tensor, "dtype", None)) in EXACT.get(name, ()):
+        found = getattr(tensor, "dtype", None)
+        if found != dtype and str(found) in EXACT.get(name, ()):
             tensors[index] = tensor = tensor.to(dtype)
         if getattr(tensor, "dtype", None) != dtype:
             found = spec_of(name, tensor).dtype

@@ -1,10 +1,12 @@
 """Collecting experience: the one loop body."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops.episodes import log_means, recent_means, remember
@@ -12,7 +14,6 @@ from ppo_jax.policies.memory import forget
 from ppo_jax.types import (
     Array,
     Env,
-    EpisodeStats,
     Key,
     Metrics,
     Obs,
@@ -20,6 +21,8 @@ from ppo_jax.types import (
     Rollout,
     RunState,
     TimeStep,
+    TrainState,
+    Transition,
 )
 
 Scan = Callable[..., tuple[Any, Any]]  # the contract of jax.lax.scan
@@ -82,31 +85,110 @@ def collect(
       see `with_gaps`; and "nonfinite/<quantity>" [8]: the first environments where it
       is not finite, or -1.
     """
+    if scan is host_scan and isinstance(env, SteppedFromHost):
+        return _collect_from_host(ppo, env, num_steps, run, key)
 
     def step(carry: Any, key: Key) -> Any:
         env_state, before = carry
         output = ppo.act(run.train, before.obs, key, before.memory)
         env_state, timestep = env.step(env_state, output.action)
-        transition = ppo.observe(run.train, before.obs, output, timestep)
-        after, record = _count(before, output, timestep)
-        return (env_state, after), (transition, record)
+        after, row = _note(ppo, run.train, before, output, timestep)
+        return (env_state, after), row
 
-    episodes = run.episodes
-    before = StepCarry(
-        run.obs, run.carry, episodes.episode_return, episodes.episode_length
-    )
-    keys = jax.random.split(key, num_steps)
-    (env_state, after), (steps, records) = scan(step, (run.env_state, before), keys)
-    rollout = Rollout(steps, last_obs=after.obs, first_carry=run.carry)
-    episodes, metrics = _summarize(episodes, after, rollout, records)
-    run = run._replace(
-        env_state=env_state, obs=after.obs, carry=after.memory, episodes=episodes
-    )
-    return run, rollout, metrics
+    before, keys = _first_carry(run), jax.random.split(key, num_steps)
+    (env_state, after), rows = scan(step, (run.env_state, before), keys)
+    run, rollout, metrics = _finish(run, after, rows)
+    return run._replace(env_state=env_state), rollout, metrics
+
+
+@runtime_checkable
+class SteppedFromHost(Protocol):
+    """An environment whose step and what follows it can be one call: no copy more."""
+
+    def step_and(
+        self, follow: Callable[..., Any], env_state: Any, action: Array, *args: Any
+    ) -> tuple[Any, Array, Any]:
+        """Steps; returns `follow(env_state, timestep, *args)`, a jitted function.
+
+        It returns (env_state, next action, the rest), and nothing of the timestep that
+        it has not copied: that is only lent.
+        """
+        ...
+
+
+def _collect_from_host(
+    ppo: PPO, env: Any, num_steps: int, run: RunState, key: Key
+) -> tuple[RunState, Rollout, Metrics]:
+    """Does the same with one program between two steps of the environments."""
+    before = _first_carry(run)
+    keys, output = _begin(ppo, num_steps, run.train, before, key)
+    env_state, action, rows = run.env_state, output.action, []
+    for index in range(num_steps):
+        follow = _go_on[index + 1 == num_steps]
+        args = ppo, run.train, before, output, keys, np.int32(index + 1)
+        env_state, action, rest = env.step_and(follow, env_state, action, *args)
+        before, output, row = rest
+        rows.append(row)
+    run, rollout, metrics = _finish_stacked(run, before, rows)
+    return run._replace(env_state=env_state), rollout, metrics
 
 
 # The jits here make one call of many where the loop runs on the host; inside another
 # jit they change nothing.
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _begin(
+    ppo: PPO, num_steps: int, train: TrainState, before: StepCarry, key: Key
+) -> tuple[Key, PolicyOutput]:
+    """Returns a key for each step, and what the first one does."""
+    keys = jax.random.split(key, num_steps)
+    return keys, ppo.act(train, before.obs, keys[0], before.memory)
+
+
+def _go_on_from(
+    is_last: bool,
+    env_state: Any,
+    timestep: TimeStep,
+    ppo: PPO,
+    train: TrainState,
+    before: StepCarry,
+    output: PolicyOutput,
+    keys: Key,
+    index: Array,
+) -> tuple[Any, Array, Any]:
+    """Notes a step, and acts for the next one unless it was the last."""
+    env_state, timestep = jax.tree.map(jnp.copy, (env_state, timestep))
+    after, row = _note(ppo, train, before, output, timestep)
+    if not is_last:
+        output = ppo.act(train, after.obs, keys[index], after.memory)
+    return env_state, jnp.copy(output.action), (after, output, row)
+
+
+_go_on = {
+    is_last: jax.jit(partial(_go_on_from, is_last), static_argnums=2)
+    for is_last in (False, True)
+}
+
+
+def _first_carry(run: RunState) -> StepCarry:
+    episodes = run.episodes
+    return StepCarry(
+        run.obs, run.carry, episodes.episode_return, episodes.episode_length
+    )
+
+
+def _note(
+    ppo: PPO,
+    train: TrainState,
+    before: StepCarry,
+    output: PolicyOutput,
+    timestep: TimeStep,
+) -> tuple[StepCarry, tuple[Transition, StepRecord]]:
+    """Returns what the next step needs, and what is kept of this one."""
+    transition = ppo.observe(train, before.obs, output, timestep)
+    after, record = _count(before, output, timestep)
+    return after, (transition, record)
 
 
 @jax.jit
@@ -128,18 +210,28 @@ def _count(
 
 
 @jax.jit
-def _summarize(
-    episodes: EpisodeStats, after: StepCarry, rollout: Rollout, records: StepRecord
-) -> tuple[EpisodeStats, Metrics]:
-    """Returns the statistics after a rollout, and its metrics."""
-    episodes = episodes._replace(
+def _finish(
+    run: RunState, after: StepCarry, rows: tuple[Transition, StepRecord]
+) -> tuple[RunState, Rollout, Metrics]:
+    """Returns the run after a rollout, the rollout and its metrics."""
+    steps, records = rows
+    rollout = Rollout(steps, last_obs=after.obs, first_carry=run.carry)
+    episodes = run.episodes._replace(
         episode_return=after.episode_return, episode_length=after.episode_length
     )
     episodes = remember(
         episodes, records.done, records.episode_return, records.episode_length
     )
     metrics = recent_means(episodes) | log_means(records.done, records.log)
-    return episodes, metrics | _nonfinite(rollout)
+    run = run._replace(obs=after.obs, carry=after.memory, episodes=episodes)
+    return run, rollout, metrics | _nonfinite(rollout)
+
+
+@jax.jit
+def _finish_stacked(
+    run: RunState, after: StepCarry, rows: list[Any]
+) -> tuple[RunState, Rollout, Metrics]:
+    return _finish(run, after, jax.tree.map(lambda *x: jnp.stack(x), *rows))
 
 
 @jax.jit

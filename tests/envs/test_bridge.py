@@ -16,14 +16,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the bridge needs torch")
 
-from envs import dlpack  # noqa: E402
+from envs import dlpack, drivers  # noqa: E402
 from envs.bridge import BridgedEnv, bridge  # noqa: E402
 from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
 from envs.programs import Program, WrongCalls  # noqa: E402
 from envs.sharing import share  # noqa: E402
 from envs.torch_env import TorchEnv  # noqa: E402
 from ppo_jax.learning.config import PPOConfig  # noqa: E402
-from ppo_jax.learning.ppo import make_ppo  # noqa: E402
+from ppo_jax.learning.ppo import jitted, make_ppo  # noqa: E402
 from ppo_jax.loops.population import make_population  # noqa: E402
 from ppo_jax.loops.rollout import collect, host_scan  # noqa: E402
 from ppo_jax.loops.training import init_run, iterate  # noqa: E402
@@ -264,6 +264,72 @@ def test_reading_an_alias_late_is_noticed():
     assert np.isfinite(np.asarray(alias)).all()
     toy.step(torch.zeros(N, A))
     assert np.isnan(np.asarray(alias)).all()
+
+
+@jax.jit
+def read_late(env_state, timestep, w):
+    """Reads what it was lent some ms after it was dispatched."""
+    y, _ = jax.lax.scan(lambda y, _: (jnp.tanh(y @ w), None), w, length=40)
+    copies = jax.tree.map(jnp.copy, (env_state, timestep))
+    env_state, timestep = jax.lax.optimization_barrier((*copies, y))[:2]
+    reward = timestep.reward * 1.0 + 0.0 * y.sum()
+    return env_state, jnp.zeros((N, A)) + env_state, (timestep.obs, reward)
+
+
+@pytest.mark.parametrize("takes_the_next_action", [True, False])
+def test_what_is_lent_is_read_before_the_next_step_writes_there(takes_the_next_action):
+    w, action = jnp.eye(128), jnp.zeros((N, A))
+    env = bridge(ToyEnv(), "host")
+    env_state, _ = env.reset(jax.random.key(0))
+    actions, read = [], []
+    for _ in range(6):
+        actions.append(action)
+        env_state, following, rest = env.step_and(read_late, env_state, action, w)
+        if takes_the_next_action:
+            action = following
+        read.append(rest)
+    assert int(env_state) == 7
+    env = bridge(ToyEnv(), "host")
+    env_state, _ = env.reset(jax.random.key(0))
+    for action, (obs, reward) in zip(actions, read, strict=True):
+        env_state, timestep = jax.block_until_ready(env.step(env_state, action))
+        assert_equal_trees((obs, reward), (timestep.obs, timestep.reward))
+
+
+def test_a_step_from_the_host_exports_an_action_and_imports_nothing(monkeypatch):
+    """The memory is seen once; on a GPU there is one import more, of a number."""
+    env, ppo = trainer("host")
+    ppo, hparams, key = jitted(ppo), Hyperparams(), jax.random.key(0)
+    run = init_run(ppo, env, hparams, key)
+    gather = partial(collect, ppo, env, T, scan=host_scan)
+    run, _, _ = gather(run, key)
+    counts = {"in": 0, "out": 0}
+
+    def counted(name, function):
+        def call(x):
+            counts[name] += 1
+            return function(x)
+
+        return call
+
+    monkeypatch.setattr(drivers, "to_jax", counted("in", to_jax))
+    monkeypatch.setattr(drivers, "to_torch", counted("out", to_torch))
+    run, rollout, _ = gather(run, key)
+    assert counts == {"in": 0, "out": T + 1}, "the first step waits for the one before"
+    assert np.isfinite(np.asarray(rollout.steps.obs["policy"])).all()
+
+
+def test_the_host_driver_can_be_debugged_without_jit():
+    env, ppo = trainer("host")
+    key = jax.random.key(0)
+    run = init_run(ppo, env, Hyperparams(), key)
+    _, wanted, _ = collect(ppo, env, 3, run, key, scan=host_scan)
+    again, _ = trainer("host")
+    run = init_run(ppo, again, Hyperparams(), key)
+    with jax.disable_jit():
+        _, rollout, _ = collect(ppo, again, 3, run, key, scan=host_scan)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, rollout, wanted)
 
 
 def test_drivers_agree_bit_for_bit():
@@ -518,6 +584,10 @@ class Twice(BridgedEnv):
     def step(self, env_state, action):
         env_state, _ = super().step(env_state, action)
         return super().step(env_state, action)
+
+    def step_and(self, follow, env_state, action, *args):
+        env_state, _ = super().step(env_state, action)
+        return super().step_and(follow, env_state, action, *args)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
