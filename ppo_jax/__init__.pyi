@@ -16,9 +16,6 @@ from ppo_jax.learning.gradient_steps import (
     adapt_learning_rate as adapt_learning_rate,
 )
 from ppo_jax.learning.gradient_steps import (
-    clip_gradient as clip_gradient,
-)
-from ppo_jax.learning.gradient_steps import (
     optimize as optimize,
 )
 from ppo_jax.learning.losses import (
@@ -32,6 +29,9 @@ from ppo_jax.learning.losses import (
 )
 from ppo_jax.learning.losses import (
     squared_value_loss as squared_value_loss,
+)
+from ppo_jax.learning.optimizers import (
+    clip_gradient as clip_gradient,
 )
 from ppo_jax.learning.ppo import (
     PPO as PPO,

@@ -209,6 +209,7 @@ class ActorCritic(NamedTuple):
     value: Callable[[Params, Any], Array]  # (params, inputs) -> [...]
     update_stats: Callable[[Any, Obs], Any]  # (obs_stats, obs [T, N, ...]) -> obs_stats
     recurrence: Recurrence | None = None  # of a network with memory
+    shared: tuple[str, ...] = ()  # parts of params["actor"] that `value` reads too
 
 
 class AdvantageFn(Protocol):

@@ -7,6 +7,7 @@ Fixtures are read from $PPO_JAX_GOLDEN_DIR, by default tests/data/golden.
 
 import json
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax import Continuous, Rollout, Transition, actor_critic, make_ppo
+from ppo_jax import Continuous, Rollout, Transition, make_ppo
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.minibatches import draw_environments
@@ -33,7 +34,7 @@ from ppo_jax.rsl_rl import (
     params_from_rsl_rl,
     params_to_rsl_rl,
 )
-from ppo_jax.runs.config import hyperparams
+from ppo_jax.runs.config import parts_of
 
 GOLDEN = Path(
     os.environ.get("PPO_JAX_GOLDEN_DIR", Path(__file__).parent / "data" / "golden")
@@ -51,6 +52,7 @@ SUPPORTED = {
     "ppo_lstm1",
     "ppo_gru2_actor_mlp_critic",
     "ppo_cnn_separate",
+    "ppo_cnn_shared_duplicate_update",
 }
 NEGATION = "envs.cartpole:mirrored"  # the symmetry that rsl_rl was recorded with
 
@@ -75,13 +77,11 @@ class Replay:
         self.config = config_from_rsl_rl(
             spec["cfg"], num_envs=spec["num_envs"], max_iterations=self.num_iterations
         )
-        config = self.config
-        self.hparams = hyperparams(config.algorithm)
-        self.network = actor_critic(
-            Continuous(spec["num_actions"]),
-            config.actor,
-            config.critic,
-            config.obs_groups,
+        # rsl_rl moves what actor and critic share twice; here that is a switch.
+        algorithm = replace(self.config.algorithm, shared_encoder_updates="twice")
+        config = self.config = replace(self.config, algorithm=algorithm)
+        self.network, _, self.hparams = parts_of(
+            config, Continuous(spec["num_actions"])
         )
         rnd_cfg, self.rnd = config.algorithm.rnd_cfg, None
         if rnd_cfg:

@@ -104,6 +104,14 @@ class PPOConfig:
     reshuffle_each_epoch: bool = option(
         False, "a new permutation for each pass, not one per rollout"
     )
+    share_cnn_encoders: bool = option(
+        False, "one set of encoders for actor and critic; they are the actor's"
+    )
+    shared_encoder_updates: str = option(
+        "once",
+        "steps of shared encoders in each minibatch: once, or twice as rsl_rl",
+        one_of("once", "twice"),
+    )
     precision: str = option(
         "default",
         "matrix products: highest is float32 in full, as torch's; default is JAX's, "

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ppo_jax.learning.advantages import normalize_advantage
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.minibatches import environment_minibatches, minibatches
-from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.learning.optimizers import OPTIMIZERS, clip_gradient, descend
+from ppo_jax.learning.shared_parts import clip_twice, descend_twice, moves_twice
 from ppo_jax.policies.precision import in_bfloat16
 from ppo_jax.types import (
     ActorCritic,
@@ -19,7 +19,6 @@ from ppo_jax.types import (
     Hyperparams,
     LossFn,
     Metrics,
-    Params,
     Scalar,
     TrainState,
 )
@@ -120,15 +119,26 @@ def minibatch_step(
         kl = jnp.where(is_first, 0.0, metrics["kl"])
         learning_rate = adapt_learning_rate(learning_rate, kl, hparams.desired_kl)
 
-    norms = {}
-    for part in gradients:  # actor and critic, each with the full norm
-        gradients[part], norms[f"grad_norm_{part}"] = clip_gradient(
-            gradients[part], hparams.max_grad_norm
+    max_norm, norms = hparams.max_grad_norm, {}
+    if moves_twice(network.shared, config):
+        gradients, norms = clip_twice(network.shared, gradients, max_norm)
+        params, opt_state = descend_twice(
+            network.shared,
+            config,
+            state.opt_state,
+            state.params,
+            gradients,
+            learning_rate,
         )
-    direction, opt_state = OPTIMIZERS[config.optimizer]().update(
-        gradients, state.opt_state, state.params
-    )
-    params = jax.tree.map(lambda p, d: p - learning_rate * d, state.params, direction)
+    else:
+        for part in gradients:  # actor and critic, each with the full norm
+            gradients[part], norms[f"grad_norm_{part}"] = clip_gradient(
+                gradients[part], max_norm
+            )
+        optimizer = OPTIMIZERS[config.optimizer]()
+        params, opt_state = descend(
+            optimizer, state.opt_state, state.params, gradients, learning_rate
+        )
     state = state._replace(
         params=params, opt_state=opt_state, learning_rate=learning_rate
     )
@@ -160,13 +170,3 @@ def adapt_learning_rate(learning_rate: Array, kl: Array, desired_kl: Scalar) -> 
     rounding = 16 * float(jnp.finfo(jnp.float32).eps) ** 2  # the KL is a square
     learning_rate = jnp.where(kl > 2.0 * desired_kl, slower, learning_rate)
     return jnp.where((kl > rounding) & (kl < 0.5 * desired_kl), faster, learning_rate)
-
-
-def clip_gradient(gradient: Params, max_norm: Scalar) -> tuple[Params, Array]:
-    """Returns the gradient scaled to a global norm of at most `max_norm`, and its norm.
-
-    The scale is min(1, max_norm / (norm + 1e-6)), as torch has it.
-    """
-    norm = optax.global_norm(gradient)
-    scale = jnp.minimum(1.0, max_norm / (norm + 1e-6))
-    return jax.tree.map(lambda g: g * scale, gradient), norm

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ppo_jax.types import Array, Params, Scalar
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -52,3 +54,26 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "sgd": optax.identity,
     "rmsprop": lambda: optax.scale_by_rms(decay=0.99, eps=EPSILON, eps_in_sqrt=False),
 }
+
+
+def descend(
+    optimizer: optax.GradientTransformation,
+    opt_state: Any,
+    params: Params,
+    gradient: Params,
+    learning_rate: Array,
+) -> tuple[Params, Any]:
+    """Returns parameters and optimizer state after one step."""
+    direction, opt_state = optimizer.update(gradient, opt_state, params)
+    params = jax.tree.map(lambda p, d: p - learning_rate * d, params, direction)
+    return params, opt_state
+
+
+def clip_gradient(gradient: Params, max_norm: Scalar) -> tuple[Params, Array]:
+    """Returns the gradient scaled to a global norm of at most `max_norm`, and its norm.
+
+    The scale is min(1, max_norm / (norm + 1e-6)), as torch has it.
+    """
+    norm = optax.global_norm(gradient)
+    scale = jnp.minimum(1.0, max_norm / (norm + 1e-6))
+    return jax.tree.map(lambda g: g * scale, gradient), norm

@@ -17,8 +17,8 @@ from ppo_jax.learning.minibatches import (
     draw_permutations,
     samples_of,
 )
-from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.learning.rnd import RND
+from ppo_jax.learning.shared_parts import init_optimizer
 from ppo_jax.learning.symmetry import (
     Symmetry,
     mirrored_copies,
@@ -152,7 +152,7 @@ def init(
     return TrainState(
         params=params,
         obs_stats=obs_stats,
-        opt_state=OPTIMIZERS[config.optimizer]().init(params),
+        opt_state=init_optimizer(network.shared, config, params),
         learning_rate=jnp.asarray(hparams.learning_rate, jnp.float32),
         iteration=jnp.zeros((), jnp.int32),
         rnd=rnd.init(jax.random.fold_in(key, 1), obs) if rnd else (),

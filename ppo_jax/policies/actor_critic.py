@@ -7,9 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.policies.conv import Encoders
+from ppo_jax.options import shown
 from ppo_jax.policies.groups import (
-    Seen,
     concatenate,
     require_vectors,
     require_vectors_and_images,
@@ -18,17 +17,15 @@ from ppo_jax.policies.groups import (
     vector_of,
     with_vector,
 )
-from ppo_jax.policies.heads import HEADS, CategoricalHead
 from ppo_jax.policies.memory import apply_module, init_module, recurrence_of
-from ppo_jax.policies.mlp import MLP, Linear
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
+from ppo_jax.policies.modules import MODULES
 from ppo_jax.policies.normalization import (
     RunningStats,
     init_stats,
     normalize,
     update_stats,
 )
-from ppo_jax.policies.recurrent import RNN, initial_memory
 from ppo_jax.types import (
     ActionSpace,
     ActorCritic,
@@ -41,135 +38,21 @@ from ppo_jax.types import (
 )
 
 
-class Actor(nn.Module):
-    """Hidden layers and a distribution head."""
-
-    config: ModelConfig
-    action_space: ActionSpace
-
-    @nn.compact
-    def __call__(self, x: Array) -> Any:
-        """Maps [..., D] to a distribution over actions."""
-        return self._distribution(x)
-
-    def _distribution(self, x: Array) -> Any:
-        features = MLP(self.config.hidden_dims, self.config.activation, name="mlp")(x)
-        if isinstance(self.action_space, Discrete):
-            return CategoricalHead(self.action_space.num_actions, name="head")(features)
-        config = self.config.distribution_cfg or DistributionConfig()
-        head = HEADS[config.class_name]
-        return head(self.action_space.dim, config, name="head")(features)
-
-
-class Critic(nn.Module):
-    """Hidden layers and one output."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps [..., D] to the value [...]."""
-        return self._value(x)
-
-    def _value(self, x: Array) -> Array:
-        features = MLP(self.config.hidden_dims, self.config.activation, name="mlp")(x)
-        return Linear(1, name="head")(features)[..., 0]
-
-
-class ConvActor(Actor):
-    """Encoders of images, hidden layers and a distribution head."""
-
-    sees_images = True
-
-    @nn.compact
-    def __call__(self, x: Seen) -> Any:
-        """Maps vectors and images to a distribution over actions."""
-        return self._distribution(_encoded(self.config, x))
-
-
-class ConvCritic(Critic):
-    """Encoders of images, hidden layers and one output."""
-
-    sees_images = True
-
-    @nn.compact
-    def __call__(self, x: Seen) -> Array:
-        """Maps vectors and images to the value [...]."""
-        return self._value(_encoded(self.config, x))
-
-
-class RecurrentActor(Actor):
-    """LSTM or GRU, hidden layers and a distribution head."""
-
-    @nn.compact
-    def __call__(
-        self, x: Array, memory: Any, is_first: Array | None = None
-    ) -> tuple[Any, Any]:
-        """Maps a step [N, D] or a sequence [T, N, D]; see `RNN`."""
-        x, memory = _rnn(self.config)(x, memory, is_first)
-        return self._distribution(x), memory
-
-    def initial_memory(self, num_envs: int) -> Any:
-        """Returns what `__call__` takes where an episode begins."""
-        return _initial_memory(self.config, num_envs)
-
-
-class RecurrentCritic(Critic):
-    """LSTM or GRU, hidden layers and one output."""
-
-    @nn.compact
-    def __call__(
-        self, x: Array, memory: Any, is_first: Array | None = None
-    ) -> tuple[Array, Any]:
-        """Maps a step [N, D] or a sequence [T, N, D]; see `RNN`."""
-        x, memory = _rnn(self.config)(x, memory, is_first)
-        return self._value(x), memory
-
-    def initial_memory(self, num_envs: int) -> Any:
-        """Returns what `__call__` takes where an episode begins."""
-        return _initial_memory(self.config, num_envs)
-
-
-# {class_name: (actor, critic)}
-MODULES: dict[str, tuple[Any, Any]] = {
-    "MLPModel": (Actor, Critic),
-    "RNNModel": (RecurrentActor, RecurrentCritic),
-    "CNNModel": (ConvActor, ConvCritic),
-}
-
-
-def _encoded(config: ModelConfig, x: Seen) -> Array:
-    """Returns the vector and, after it, the features of each image."""
-    assert config.cnn_cfg
-    features = Encoders(config.cnn_cfg, name="cnns")(x.images)
-    return jnp.concatenate([x.vector, *features], axis=-1)
-
-
-def _rnn(config: ModelConfig) -> RNN:
-    return RNN(
-        config.rnn_type, config.rnn_hidden_dim, config.rnn_num_layers, name="rnn"
-    )
-
-
-def _initial_memory(config: ModelConfig, num_envs: int) -> Any:
-    return initial_memory(
-        config.rnn_type, config.rnn_hidden_dim, config.rnn_num_layers, num_envs
-    )
-
-
 def actor_critic(
     action_space: ActionSpace,
     actor: ModelConfig = ModelConfig(),
     critic: ModelConfig = ModelConfig(),
     obs_groups: Mapping[str, Sequence[str]] | None = None,
+    share_cnn_encoders: bool = False,
 ) -> ActorCritic:
-    """Returns a policy and a value function of separate networks.
+    """Returns a policy and a value function of two networks.
 
     Args:
       action_space: of the environment.
       actor: network of the policy; without `distribution_cfg`, a Gaussian with std 1.
       critic: network of the value.
       obs_groups: {"actor": groups, "critic": groups}, see `resolve_obs_groups`.
+      share_cnn_encoders: the critic reads the encoders of the actor, and has none.
 
     Returns:
       Pure functions. Their params are {"actor": ..., "critic": ...}, their inputs
@@ -197,6 +80,7 @@ def actor_critic(
         MODULES[critic.class_name][1](critic),
         obs_groups,
         [name for name, model in models.items() if model.obs_normalization],
+        shared_parts(actor, critic) if share_cnn_encoders else (),
     )
 
     def init(key: Key, obs: Obs) -> tuple[Params, Any]:
@@ -208,11 +92,33 @@ def actor_critic(
     return network._replace(init=init)
 
 
+def shared_parts(actor: ModelConfig, critic: ModelConfig) -> tuple[str, ...]:
+    """Returns what a critic can share with an actor.
+
+    Raises:
+      ValueError: nothing, or they describe it differently.
+    """
+    if not actor.class_name == critic.class_name == "CNNModel":
+        raise ValueError(
+            "share_cnn_encoders is set, but actor and critic are a "
+            f"{actor.class_name} and a {critic.class_name}: give both class_name = "
+            "'CNNModel', or leave it away"
+        )
+    if actor.cnn_cfg != critic.cnn_cfg:
+        raise ValueError(
+            "share_cnn_encoders is set, but critic.cnn_cfg is another one than "
+            "actor.cnn_cfg: give the critic the actor's, or leave share_cnn_encoders "
+            "away"
+        )
+    return ("cnns",)
+
+
 def from_modules(
     actor: nn.Module,
     critic: nn.Module,
     obs_groups: Mapping[str, Sequence[str]] | None = None,
     obs_normalization: Collection[str] = (),
+    shared: Sequence[str] = (),
 ) -> ActorCritic:
     """Returns a policy and a value function of two flax modules, for instance your own.
 
@@ -228,6 +134,8 @@ def from_modules(
       obs_groups: {"actor": groups, "critic": groups}, see `resolve_obs_groups`.
       obs_normalization: which of "actor" and "critic" see observations normalised by
         running statistics.
+      shared: names of submodules that both have, and that the critic takes from the
+        actor: its own params are without them.
 
     Returns:
       Pure functions, with params and inputs as `actor_critic` has them.
@@ -250,6 +158,8 @@ def from_modules(
             name: init_module(module, keys[name], inputs[name])
             for name, module in modules.items()
         }
+        if shared:
+            params["critic"] = _without_shared(params, shared)
         return params, {name: stats_of(name, x) for name, x in inputs.items()}
 
     def stats_of(name: str, x: Any) -> Any:
@@ -264,13 +174,37 @@ def from_modules(
         return apply_module(modules["actor"], params["actor"], inputs["actor"])
 
     def value(params: Params, inputs: Any) -> Array:
+        params = whole(params)
         return apply_module(modules["critic"], params["critic"], inputs["critic"])
+
+    def whole(params: Params) -> Params:
+        """Returns the parameters that each module reads."""
+        taken = {name: params["actor"][name] for name in shared}
+        return {**params, "critic": params["critic"] | taken} if shared else params
 
     def update(obs_stats: Any, obs: Obs) -> Any:
         return {name: _updated(obs_stats[name], x) for name, x in select(obs).items()}
 
-    recurrence = recurrence_of(modules)
-    return ActorCritic(init, prepare, policy, value, update, recurrence)
+    recurrence = recurrence_of(modules, whole)
+    return ActorCritic(init, prepare, policy, value, update, recurrence, tuple(shared))
+
+
+def _without_shared(params: Params, shared: Sequence[str]) -> Params:
+    """Returns the critic's parameters without those that it takes from the actor.
+
+    Raises:
+      ValueError: one of them has not what the other has.
+    """
+    theirs, own = (
+        {name: jax.tree.map(jnp.shape, params[model].get(name)) for name in shared}
+        for model in ("actor", "critic")
+    )
+    if theirs != own:
+        raise ValueError(
+            f"the encoders of the actor are {shown(theirs)}, those of the critic "
+            f"{shown(own)}: to share them, both have to see the same groups"
+        )
+    return {name: x for name, x in params["critic"].items() if name not in shared}
 
 
 def _normalized(stats: RunningStats | tuple[()], x: Any) -> Any:

@@ -1,5 +1,6 @@
 """Which observation groups a model reads, and how they become one input."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -58,12 +59,12 @@ class Seen(NamedTuple):
     """What a network that sees images reads."""
 
     vector: Array  # [..., D] the groups of vectors, concatenated; D may be 0
-    images: dict[str, Array]  # {group: [..., C, H, W]}
+    images: OrderedDict[str, Array]  # {group: [..., C, H, W]}; JAX sorts other dicts
 
 
 def split_images(obs: Obs, groups: Sequence[str]) -> Seen:
     """Returns vectors and images apart; leading axes are [N], or [T, N]."""
-    images = {name: obs[name] for name in groups if obs[name].ndim >= 4}
+    images = OrderedDict((name, obs[name]) for name in groups if obs[name].ndim >= 4)
     vectors = [name for name in groups if name not in images]
     if vectors:
         return Seen(concatenate(obs, vectors), images)

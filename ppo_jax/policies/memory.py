@@ -1,6 +1,6 @@
 """How modules with memory take steps, read sequences, and forget."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -47,8 +47,15 @@ def apply_module(module: Any, params: Params, inputs: Any) -> Any:
     return module.apply({"params": params}, inputs.obs, memory, inputs.is_first)[0]
 
 
-def recurrence_of(modules: Mapping[str, Any]) -> Recurrence | None:
-    """Returns how actor and critic remember; None where neither does."""
+def recurrence_of(
+    modules: Mapping[str, Any], whole: Callable[[Params], Params]
+) -> Recurrence | None:
+    """Returns how actor and critic remember; None where neither does.
+
+    Args:
+      modules: {"actor": ..., "critic": ...}.
+      whole: from the network's parameters to those that each of them reads.
+    """
     if not any(map(remembers, modules.values())):
         return None
 
@@ -60,7 +67,7 @@ def recurrence_of(modules: Mapping[str, Any]) -> Recurrence | None:
         }
 
     def step(params: Params, inputs: Any, carry: Any) -> tuple[Distribution, Any]:
-        outputs, after = {}, {}
+        params, outputs, after = whole(params), {}, {}
         for name, module in modules.items():
             if name == "actor" or remembers(module):  # no value is needed to act
                 outputs[name], after[name] = _step(
@@ -71,7 +78,7 @@ def recurrence_of(modules: Mapping[str, Any]) -> Recurrence | None:
         return outputs["actor"], after
 
     def value(params: Params, inputs: Any, carry: Any) -> Array:
-        parts = (part["critic"] for part in (params, inputs, carry))
+        parts = (part["critic"] for part in (whole(params), inputs, carry))
         return _step(modules["critic"], *parts)[0]
 
     def unroll(inputs: Any, carry: Any, is_first: Array) -> Any:

@@ -27,7 +27,6 @@ IGNORED = {
     "grad_reduce_bucket_mb",
     "store_code_state",
 }
-UNSUPPORTED = ("share_cnn_encoders",)  # of the algorithm
 DEFAULT_HIDDEN_DIMS = (256, 256, 256)  # rsl_rl's, where a plain dict gives none
 
 # What version 4 called the fields of a distribution, which were the model's.
@@ -64,7 +63,7 @@ def config_from_rsl_rl(runner: Mapping[str, Any], **overrides: Any) -> Config:
     runner = _given(runner)
     _require_class(runner, "OnPolicyRunner")
     algorithm = _algorithm(runner.pop("algorithm", {}))
-    actor, critic = _models(runner)
+    actor, critic = _models(runner, algorithm.get("share_cnn_encoders", False))
     data = {key: value for key, value in runner.items() if key not in IGNORED}
     data |= overrides | {"algorithm": algorithm, "actor": actor, "critic": critic}
     return from_dict(data)
@@ -73,10 +72,9 @@ def config_from_rsl_rl(runner: Mapping[str, Any], **overrides: Any) -> Config:
 def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
     given = _given(algorithm)
     _require_class(given, "PPO")
-    for feature in UNSUPPORTED:
-        if given.pop(feature, None):
-            raise UnsupportedFeature(feature)
     translated = {key: value for key, value in given.items() if key not in IGNORED}
+    if "share_cnn_encoders" in translated:  # anything that is true
+        translated["share_cnn_encoders"] = bool(translated["share_cnn_encoders"])
     if algorithm.get("desired_kl", 0.0) is None:
         translated["desired_kl"] = None  # says something: the rate is fixed
     known = AlgorithmConfig.__dataclass_fields__
@@ -112,8 +110,13 @@ def _symmetry(symmetry: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _models(runner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Takes actor and critic out of a runner's settings, and what they were before."""
+def _models(
+    runner: dict[str, Any], shares: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Takes actor and critic out of a runner's settings, and what they were before.
+
+    What the critic says of encoders is not read where it shares the actor's.
+    """
     policy = _given(runner.pop("policy", {}))
     is_normalized = runner.pop("empirical_normalization", False)
     if is_normalized and not policy:
@@ -126,9 +129,12 @@ def _models(runner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         given = _given(_without_layers(runner.pop(name, {})))
         if not given and policy:
             given = _part_of_policy(policy, name, is_normalized)
-        return _model(given, name)
+        return given
 
-    return model("actor"), model("critic")
+    actor, critic = model("actor"), model("critic")
+    if shares and "cnn_cfg" in actor:
+        critic["cnn_cfg"] = actor["cnn_cfg"]
+    return _model(actor, "actor"), _model(critic, "critic")
 
 
 def _without_layers(model: Any) -> Any:

@@ -27,7 +27,7 @@ class Contents(NamedTuple):
     critic: dict[str, np.ndarray]
     settings: dict[str, Any]  # of the optimizer
     learning_rate: float
-    memory: dict[int, dict[str, np.ndarray]]  # {parameter: what the optimizer keeps}
+    memory: dict[int, dict[str, np.ndarray]]  # {place: what the optimizer keeps}
     iteration: int  # its index: one more of them are done
 
     @property
@@ -169,7 +169,18 @@ def _optimizer(
             for name, x in entry.items()
             if x is not None
         }
-    return dict(groups[0]), arrays
+    return dict(groups[0]), _of_places(groups[0].get("params"), arrays)
+
+
+def _of_places(numbers: Any, memory: dict[int, Any]) -> dict[int, Any]:
+    """Returns {place in the list of parameters: what is kept of it}.
+
+    torch keeps it by a number. A parameter that two models share has two places, and
+    one number, that of the last.
+    """
+    if not isinstance(numbers, list) or not memory.keys() <= set(numbers):
+        return memory  # `require_memory_fits` says what is wrong
+    return {place: memory[x] for place, x in enumerate(numbers) if x in memory}
 
 
 def _number(value: Any, name: str) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from ppo_jax.policies.models import ModelConfig
 from ppo_jax.policies.recurrent import KINDS
 from ppo_jax.rsl_rl.entries import Entries
+from ppo_jax.runs.config import Config
 from ppo_jax.types import Params
 
 RNN_PARAMS = {  # followed by the layer's number
@@ -58,13 +59,23 @@ def _positions(config: ModelConfig) -> list[tuple[int, str, int]]:
     return positions
 
 
-def write_cnns(config: ModelConfig, cnns: Params) -> dict[str, np.ndarray]:
-    """Returns the encoders as torch names them."""
+def write_cnns(config: Config, model: str, cnns: Params) -> dict[str, np.ndarray]:
+    """Returns the encoders as torch names them, in the order of rsl_rl's optimizer.
+
+    That is the order of the groups of whose images they are; shared ones are made for
+    the actor.
+    """
+    shares = config.algorithm.share_cnn_encoders
+    groups = config.obs_groups.get("actor" if shares else model, tuple(cnns))
+    ours = getattr(config, model)
     return {
-        f"cnns.{group}.{index}.{theirs}": np.asarray(encoder[f"{part}_{layer}"][name])
-        for group, encoder in cnns.items()
-        for index, part, layer in _positions(config)
-        for name, theirs, _ in _tensors_of(part, config, layer)
+        f"cnns.{group}.{index}.{theirs}": np.asarray(
+            cnns[group][f"{part}_{layer}"][name]
+        )
+        for group in groups
+        if group in cnns
+        for index, part, layer in _positions(ours)
+        for name, theirs, _ in _tensors_of(part, ours, layer)
     }
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppo_jax.policies.actor_critic import shared_parts
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.policies.normalization import RunningStats
 from ppo_jax.rsl_rl.encoders import (
@@ -57,6 +59,8 @@ def params_from_rsl_rl(
     distribution = config.actor.distribution_cfg or DistributionConfig()
     actor_params, actor_stats = _read_model("actor", actor, config.actor, distribution)
     critic_params, critic_stats = _read_model("critic", critic, config.critic)
+    for part in shared_of(config):
+        critic_params = _take_shared(part, actor_params, critic_params)
     params = {"actor": actor_params, "critic": critic_params}
     return params, {"actor": actor_stats, "critic": critic_stats}
 
@@ -85,12 +89,38 @@ def params_to_rsl_rl(
         actor[SPREAD_PARAMS[distribution.std_type]] = np.asarray(head["spread"])
     actor |= _write_layers(params["actor"]["mlp"], [head[row] for row in rows])
     actor |= write_rnn(params["actor"].get("rnn", {}))
-    actor |= write_cnns(config.actor, params["actor"].get("cnns", {}))
+    actor |= write_cnns(config, "actor", params["actor"].get("cnns", {}))
+    both = params["critic"] | {
+        part: params["actor"][part] for part in shared_of(config)
+    }
     critic = _write_stats(obs_stats["critic"])
     critic |= _write_layers(params["critic"]["mlp"], [params["critic"]["head"]])
     critic |= write_rnn(params["critic"].get("rnn", {}))
-    critic |= write_cnns(config.critic, params["critic"].get("cnns", {}))
+    critic |= write_cnns(config, "critic", (params["critic"] | both).get("cnns", {}))
     return actor, critic
+
+
+def shared_of(config: Config) -> tuple[str, ...]:
+    """Returns the parts that rsl_rl's state dicts hold twice, and we once."""
+    if not config.algorithm.share_cnn_encoders:
+        return ()
+    return shared_parts(config.actor, config.critic)
+
+
+def _take_shared(part: str, actor: Params, critic: Params) -> Params:
+    """Returns the critic's parameters without a part that is the actor's as well.
+
+    Raises:
+      ValueError: the two are not the same.
+    """
+    theirs, own = ({part: model.get(part)} for model in (actor, critic))
+    same = jax.tree.structure(theirs) == jax.tree.structure(own)
+    if not same or not jax.tree.all(jax.tree.map(np.array_equal, theirs, own)):
+        raise ValueError(
+            f"share_cnn_encoders is set, but {part!r} of the actor and of the critic "
+            "differ: was it saved by models that share nothing?"
+        )
+    return {name: x for name, x in critic.items() if name != part}
 
 
 def _read_model(

@@ -171,7 +171,13 @@ def parts_of(
     """
     from ppo_jax.policies.actor_critic import actor_critic
 
-    network = actor_critic(action_space, config.actor, config.critic, config.obs_groups)
+    network = actor_critic(
+        action_space,
+        config.actor,
+        config.critic,
+        config.obs_groups,
+        config.algorithm.share_cnn_encoders,
+    )
     return network, config.algorithm, hyperparams(config.algorithm)
 
 

@@ -48,7 +48,6 @@ ABSENT = {
     "empirical_normalization",
     "algorithm.rnd_cfg",
     "algorithm.symmetry_cfg",
-    "algorithm.share_cnn_encoders",
     "actor.cnn_cfg",
     "critic.cnn_cfg",
 }

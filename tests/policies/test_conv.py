@@ -45,6 +45,64 @@ def test_images_stand_behind_the_vector_and_are_not_scaled_or_normalised():
     np.testing.assert_allclose(mean.reshape(12, 2), alone, rtol=1e-4, atol=1e-3)
 
 
+def test_several_images_keep_their_order_in_a_compiled_program():
+    """It is that of obs_groups, which is not that of the alphabet."""
+    groups = {"actor": ("wrist", "policy", "base"), "critic": ("base", "wrist")}
+    network = actor_critic(Continuous(2), SEES, SEES, groups)
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = {"policy": (5,), "wrist": (2, 9, 8), "base": (1, 7, 7)}
+    obs = {
+        name: jax.random.normal(key, (4, *shape))
+        for (name, shape), key in zip(shapes.items(), keys, strict=True)
+    }
+    params, stats = network.init(jax.random.key(1), obs)
+    inputs = network.prepare(stats, obs)
+    for function in network.policy, network.value:
+        jax.tree.map(
+            lambda alone, compiled: np.testing.assert_allclose(
+                alone, compiled, rtol=1e-5, atol=1e-6
+            ),
+            function(params, inputs),
+            jax.jit(function)(params, inputs),
+        )
+
+
+def test_a_shared_encoder_is_the_actors_and_learns_from_both():
+    groups = {"actor": ("image", "policy"), "critic": ("policy", "image")}
+    network = actor_critic(Continuous(2), SEES, SEES, groups, share_cnn_encoders=True)
+    obs = {"policy": jnp.ones((3, 5)), "image": jnp.ones((3, 2, 9, 8))}
+    params, stats = network.init(jax.random.key(1), obs)
+    assert network.shared == ("cnns",)
+    assert params["actor"].keys() == {"cnns", "mlp", "head"}
+    assert params["critic"].keys() == {"mlp", "head"}
+    inputs = network.prepare(stats, obs)
+    of_value = jax.grad(lambda p: network.value(p, inputs).sum())(params)["actor"]
+    assert all(jnp.any(x != 0) for x in jax.tree.leaves(of_value["cnns"]))
+    assert not any(jnp.any(x != 0) for x in jax.tree.leaves(of_value["mlp"]))
+
+
+@pytest.mark.parametrize(
+    ("critic", "groups", "message"),
+    [
+        (ModelConfig(), GROUPS, "are a CNNModel and a MLPModel: give both"),
+        (
+            ModelConfig("CNNModel", cnn_cfg=CNNConfig((3, 4))),
+            GROUPS,
+            "critic.cnn_cfg is another one than actor.cnn_cfg: give the critic",
+        ),
+        (SEES, {"actor": ("image",), "critic": ("other",)}, "see the same groups"),
+        (SEES, {"actor": ("image",), "critic": ("small",)}, "see the same groups"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(critic, groups, message):
+    obs = {"policy": jnp.zeros((1, 5)), "image": jnp.zeros((1, 2, 9, 8))}
+    obs |= {"other": obs["image"], "small": obs["image"][:, :1]}
+    with pytest.raises(ValueError, match=message):
+        actor_critic(Continuous(2), SEES, critic, groups, share_cnn_encoders=True).init(
+            jax.random.key(0), obs
+        )
+
+
 def test_what_cannot_be_seen_is_refused_by_name():
     with pytest.raises(ValueError, match=r"norm = 'batch'.*none or layer"):
         CNNConfig(norm="batch")

@@ -278,6 +278,19 @@ def test_recurrent_networks_are_translated(given, layers, old):
         assert found == layers
 
 
+def test_shared_encoders_are_described_by_the_actor():
+    """What the critic says of them is not read, as in rsl_rl."""
+    sight = {"output_channels": [4], "kernel_size": 3, "activation": "relu"}
+    sees = {"class_name": "CNNModel", "cnn_cfg": sight}
+    for ignored in (None, {"output_channels": [9]}, {"image": sight}):
+        other = sees | {"cnn_cfg": ignored}
+        shares = runner({"share_cnn_encoders": True}, actor=sees, critic=other)
+        config = config_from_rsl_rl(shares)
+        assert config.critic.cnn_cfg == config.actor.cnn_cfg
+        assert config.algorithm.share_cnn_encoders
+        assert config.algorithm.shared_encoder_updates == "once"
+
+
 def of_mjlab(**model):
     """What `asdict` makes of a runner of mjlab: every field, None where unused."""
     unused = {"cnn_cfg": None, "rnn_type": None, "rnn_num_layers": 1}
@@ -333,7 +346,6 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
             runner({"symmetry_cfg": {"data_augmentation_func": IN_TORCH}}),
             "symmetry_cfg",
         ),
-        (runner({"share_cnn_encoders": True}), "share_cnn_encoders"),
         (runner({"class_name": "Distillation"}), "Distillation"),
         (runner(actor={"distribution_cfg": {"class_name": "Mine"}}), "Mine"),
         (runner(class_name="DistillationRunner"), "DistillationRunner"),
