@@ -11,10 +11,11 @@ or a YAML file of ours.
 import contextlib
 import dataclasses
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envs.isaac_lab import registered_tasks, resolve_task
+from envs.nested import require_path
 from ppo_jax.options import nearest
 from ppo_jax.rsl_rl.configurations import IGNORED, config_from_rsl_rl
 from ppo_jax.runs.config import Config, SimulatorConfig
@@ -138,7 +139,7 @@ def _split(
         if section == "agent" and _is_ours(inside, found["agent"]):
             ours[token] = inside
         else:
-            _require_path(found[section], _path(token))
+            require_path(found[section], _path(token))
     theirs = [token for token in overrides if token not in ours]
     return theirs, {path: token.partition("=")[2] for token, path in ours.items()}
 
@@ -203,27 +204,7 @@ def _is_ours(path: str, agent_cfg: Any) -> bool:
     if isinstance(agent_cfg, Config) or full_path in IGNORED:
         return True
     try:
-        _require_path(agent_cfg, f"agent.{path}")
+        require_path(agent_cfg, f"agent.{path}")
     except ValueError:
         return True
     return False
-
-
-def _require_path(cfg: Any, path: str) -> None:
-    """Refuses a path ("env.sim.dt") that a configuration does not have."""
-    so_far, *parts = path.split(".")
-    if not parts:
-        raise ValueError(f"{path!r} has no alternatives: give a path inside it")
-    for part in parts:
-        names = _names(cfg)
-        if part not in names:
-            hint = nearest(part, names) if names else f"{so_far!r} holds no options"
-            raise ValueError(f"there is no option {path!r}: {hint}")
-        cfg = cfg[part] if isinstance(cfg, Mapping) else getattr(cfg, part)
-        so_far = f"{so_far}.{part}"
-
-
-def _names(cfg: Any) -> Collection[str]:
-    if isinstance(cfg, Mapping):
-        return [str(name) for name in cfg]
-    return list(vars(cfg)) if dataclasses.is_dataclass(cfg) else ()

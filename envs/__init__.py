@@ -27,6 +27,7 @@ __all__ = [
     "make",
     "make_task",
     "picture",
+    "simulator_of",
     "vectorize",
 ]
 
@@ -50,6 +51,20 @@ ADAPTERS: dict[str, tuple[str, str, str]] = {
     "brax": ("envs.brax_adapter", "make_brax", "a Brax environment"),
     "playground": ("envs.brax_adapter", "make_playground", "a MuJoCo Playground task"),
 }
+
+SIMULATORS = ("mjlab",)  # prefixes of tasks that run in one
+
+
+def simulator_of(task: str) -> str | None:
+    """Returns which simulator a task runs in, "isaaclab" or "mjlab"; None: it is JAX.
+
+    Raises:
+      ImportError: it is called as Isaac Lab's are, but that is not installed.
+    """
+    prefix, _, name = task.partition(":")
+    if name and prefix in SIMULATORS:
+        return prefix
+    return "isaaclab" if is_isaac_task(task) else None
 
 
 def is_isaac_task(task: str) -> bool:
@@ -94,7 +109,10 @@ def make_task(task: str) -> "Task":
         module, factory, _ = ADAPTERS[prefix]
         return getattr(import_module(module), factory)(name)
     if task not in TASKS:
-        known: Sequence[str] = [*TASKS, *(f"{prefix}:NAME" for prefix in ADAPTERS)]
+        known: Sequence[str] = [
+            *TASKS,
+            *(f"{prefix}:NAME" for prefix in (*ADAPTERS, *SIMULATORS)),
+        ]
         raise ValueError(f"there is no task {task!r}: {nearest(task, known)}")
     module, factory, arguments = TASKS[task]
     return getattr(import_module(module), factory)(**arguments)

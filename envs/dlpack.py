@@ -94,6 +94,16 @@ def prepare_jax(device: str) -> None:
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 
+def require_device(device: str) -> None:
+    """Raises ValueError unless torch sees a device."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"device = {device!r}, but torch sees no CUDA device: give device = 'cpu'"
+        )
+
+
 def require_same_device(device: Any) -> None:
     """Raises ValueError unless JAX's default backend is on a torch device."""
     simulator = str(device).partition(":")[0]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from envs.dlpack import Tensor
+from envs.episode_log import EpisodeLog
+from envs.gym_spaces import action_space, flatten_groups
 from envs.isaac_deployment import deployment
-from envs.isaac_log import EpisodeLog
-from envs.isaac_spaces import action_space, flatten_groups
 from envs.torch_env import TorchEnv
 from ppo_jax.types import Continuous, Discrete, EnvInfo, TimeStep
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from envs.bridge import BridgedEnv, bridge
-from envs.dlpack import prepare_jax
+from envs.dlpack import prepare_jax, require_device
 from envs.isaac_env import IsaacLabEnv
 from ppo_jax.options import nearest
 
@@ -139,7 +139,7 @@ def open_isaac_env(
         launcher_args if isinstance(launcher_args, dict) else vars(launcher_args)
     )
     device = arguments["device"]
-    _require_device(device)
+    require_device(device)
     prepare_jax(device)
     env_cfg.sim.device = device
     env_cfg.compute_final_obs = compute_final_obs is not False
@@ -172,15 +172,6 @@ def _launch(task: str, env_cfg: Any, launcher_args: Any, resources: ExitStack) -
             f"{task} needs a file that is not there: set ISAACSIM_ASSET_ROOT to a "
             f"folder with the assets before Python starts ({error})"
         ) from error
-
-
-def _require_device(device: str) -> None:
-    import torch
-
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"device = {device!r}, but torch sees no CUDA device: give device = 'cpu'"
-        )
 
 
 def _viewer() -> Any:

@@ -78,6 +78,33 @@ def parse(
     )
 
 
+def with_tokens(argv: Sequence[str], foreign: tuple[str, ...]) -> list[str]:
+    """Returns a command line whose words for somebody else are KEY=VALUE.
+
+    Also where they are typed as flags: "--env.scene.num-envs 64".
+
+    Args:
+      argv: as typed.
+      foreign: how these words begin.
+
+    Raises:
+      ValueError: such a flag has no value.
+    """
+    words, changed = list(argv), []
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if not (word.startswith("--") and name[2:].startswith(foreign)):
+            changed.append(word)
+            continue
+        if not equals and words and not words[0].startswith("--"):
+            value = words.pop(0)
+        if not value:
+            raise ValueError(f"{name} needs a value: give {name} VALUE")
+        changed.append(f"{name[2:].replace('-', '_')}={value}")
+    return changed
+
+
 def peek(argv: Sequence[str], name: str) -> str | None:
     """Returns the value of one option before the rest can be read, or None."""
     words = list(argv)

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ppo_jax.cli import entry
+from ppo_jax.cli.simulators import backend_of
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
 
 
 def announce(config: Config) -> None:
     """Prints what is about to be trained."""
+    backend = backend_of(config.task)
     print(
         f"{config.task}: {config.num_envs} environments x {config.num_steps_per_env} "
         f"steps, {config.max_iterations} iterations, seed {config.seed}; "
-        f"{'starting Isaac Lab and ' if config.simulator.agent else ''}compiling ...",
+        f"{f'starting {backend.title} and ' if backend else ''}compiling ...",
         flush=True,
     )
 

@@ -2,6 +2,7 @@
 
 from ppo_jax.cli import cluster
 from ppo_jax.cli.command_line import Arguments, whole_number
+from ppo_jax.cli.simulators import backend_of
 from ppo_jax.cli.tasks import checked_task, default_config
 from ppo_jax.loops.pbt_config import PBTConfig
 from ppo_jax.runs.config import Config
@@ -70,10 +71,8 @@ def _task(arguments: Arguments, population: int) -> str:
     Raises:
       ValueError: there is no such task, or its simulator is not shared.
     """
-    from envs import is_isaac_task
-
     task = checked_task(arguments.flags)
-    if is_isaac_task(task) and not population:
+    if backend_of(task) and not population:
         raise ValueError(
             f"--task {task} runs in a simulator, one in a process: give --population P "
             "to split its environments among P members"

@@ -1,6 +1,6 @@
 """From a task's name to its configuration, its environments and its trainer.
 
-A task is either JAX-native (`envs.TASKS` and the adapters) or Isaac Lab's.
+A task is either JAX-native (`envs.TASKS` and the adapters) or a simulator's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppo_jax.cli import command_line, entry
 from ppo_jax.cli.command_line import Arguments, Flag
+from ppo_jax.cli.simulators import AGENT_TOKENS, backend_of
 from ppo_jax.runs.config import Config, SimulatorConfig
 
 if TYPE_CHECKING:
@@ -16,23 +17,28 @@ if TYPE_CHECKING:
 
 DEFAULT_TASK = "Cartpole"
 
-# What Isaac Lab's own resolver reads: KEY=VALUE without dashes.
-ENV_TOKENS = ("presets=", "physics=", "renderer=", "env.")
-AGENT_TOKENS = ("agent.",)
-
 
 def parse(
     argv: Sequence[str],
     flags: Sequence[Flag],
     fields: bool = True,
-    foreign: tuple[str, ...] = ENV_TOKENS,
+    agent: bool = False,
 ) -> Arguments:
-    """Reads a command line; what is for Isaac Lab's resolver is left to it."""
-    from envs import is_isaac_task
+    """Reads a command line; what is for the task's simulator is left to it.
 
+    Args:
+      argv: as typed.
+      flags: of the script.
+      fields: fields of the configuration may be given as well.
+      agent: what begins with "agent." is for the agent that the task registers.
+    """
     task = command_line.peek(argv, "task")
-    is_isaac = task is not None and is_isaac_task(task)
-    return command_line.parse(argv, flags, fields, foreign if is_isaac else ())
+    backend = backend_of(task) if task is not None else None
+    if backend is None:
+        return command_line.parse(argv, flags, fields)
+    foreign = backend.tokens + (AGENT_TOKENS if agent else ())
+    argv = command_line.with_tokens(argv, foreign)
+    return command_line.parse(argv, flags, fields, foreign)
 
 
 def checked_task(flags: Mapping[str, Any]) -> str:
@@ -43,10 +49,10 @@ def checked_task(flags: Mapping[str, Any]) -> str:
       ImportError: it needs a package that is not installed; names it.
     """
     from configs import CONFIGS
-    from envs import is_isaac_task, make_task
+    from envs import make_task
 
     task = str(flags.get("task", DEFAULT_TASK))
-    if task not in CONFIGS and not is_isaac_task(task):
+    if task not in CONFIGS and backend_of(task) is None:
         make_task(task)
     return task
 
@@ -57,17 +63,13 @@ def default_config(task: str, agent: str = "", tokens: Sequence[str] = ()) -> Co
     Args:
       task: a name that `checked_task` returned.
       agent: key of Isaac Lab's registration; empty: chosen.
-      tokens: for Isaac Lab's resolver; kept in the configuration, so that the same
+      tokens: for the task's simulator; kept in the configuration, so that the same
         environments are made when the run is resumed or played.
     """
     from configs import config_for
-    from envs import is_isaac_task
 
-    if not is_isaac_task(task):
-        return config_for(task)
-    from configs.isaac_lab import isaac_config
-
-    return isaac_config(task, agent or None, tokens)[0]
+    backend = backend_of(task)
+    return backend.config(task, agent, tokens) if backend else config_for(task)
 
 
 def make_env(
@@ -81,39 +83,26 @@ def make_env(
     Args:
       config: of a run.
       num_envs: N, where it is not the configured one.
-      play_mode: as Isaac Lab changes its tasks for playing.
+      play_mode: as a simulator changes its tasks for playing.
       film: make pictures of a simulator possible.
 
     Raises:
       ValueError: a JAX-native task is given settings of a simulator.
     """
-    from envs import is_isaac_task, make
+    from envs import make
 
     num_envs = num_envs or config.num_envs
-    simulator = config.simulator
-    if not is_isaac_task(config.task):
-        if simulator != SimulatorConfig():
-            raise ValueError(
-                f"{config.task} runs in JAX, without a simulator: leave device, bridge "
-                "and agent away (JAX_PLATFORMS=cpu keeps JAX on the CPU)"
-            )
-        return make(config.task, num_envs, config.clip_actions)
-    from envs.isaac_lab import make_isaac_env
-
-    bootstrap = config.algorithm.timeout_bootstrap
-    return make_isaac_env(
-        config.task,
-        num_envs,
-        device=simulator.device,
-        seed=config.seed,
-        overrides=[x for x in simulator.overrides if not x.startswith(AGENT_TOKENS)],
-        driver="in_jit" if simulator.bridge == "auto" else simulator.bridge,
-        compute_final_obs=None if bootstrap == "auto" else bootstrap == "final_obs",
-        clip_actions=config.clip_actions,
-        agent_key=simulator.agent or None,
-        play_mode=play_mode,
-        film=film,
-    )
+    backend = backend_of(config.task)
+    if backend:
+        return backend.make_env(
+            config, num_envs=num_envs, play_mode=play_mode, film=film
+        )
+    if config.simulator != SimulatorConfig():
+        raise ValueError(
+            f"{config.task} runs in JAX, without a simulator: leave device, bridge "
+            "and agent away (JAX_PLATFORMS=cpu keeps JAX on the CPU)"
+        )
+    return make(config.task, num_envs, config.clip_actions)
 
 
 def make_trainer(config: Config, num_envs: int | None = None, **how: bool) -> Any:
@@ -152,10 +141,8 @@ def open_members(
       config: of a member.
       population: members side by side.
     """
-    from envs import is_isaac_task
-
     entry.use_compilation_cache()
-    if not is_isaac_task(config.task):
+    if backend_of(config.task) is None:
         yield make_env
         return
     from envs.sharing import share

@@ -7,16 +7,14 @@ import threading
 import time
 from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ppo_jax.cli import command_line, entry, filming, help_page, weights
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.report import announce, decoration, report
+from ppo_jax.cli.simulators import BACKENDS
 from ppo_jax.cli.tasks import (
-    AGENT_TOKENS,
-    ENV_TOKENS,
     checked_task,
     default_config,
     open_trainer,
@@ -56,6 +54,7 @@ EXAMPLES = {
     "uv run train.py --resume --max_iterations 300": "go on with the newest run",
     "uv run train.py --task Franka-Lift --help": "another task's configuration",
     "uv run train.py --task Isaac-Cartpole-Direct --device cpu": "a task of Isaac Lab",
+    "uv run train.py --task mjlab:Mjlab-Cartpole-Balance --device cpu": "one of mjlab",
 }
 # Without these as they were, the rest of a run would not be its continuation.
 FIXED_BY_RUN = (
@@ -83,8 +82,7 @@ def main() -> int:
     """Trains as the command line says; returns the exit code."""
     argv = sys.argv[1:]
     goes_on = "--resume" in argv  # then the agent's configuration is ours already
-    foreign = ENV_TOKENS if goes_on else ENV_TOKENS + AGENT_TOKENS
-    arguments = parse(argv, FLAGS, foreign=foreign)
+    arguments = parse(argv, FLAGS, agent=not goes_on)
     if "help" in arguments.flags:
         return print_help(arguments)
     if "list" in arguments.flags:
@@ -111,12 +109,9 @@ def list_tasks(arguments: Arguments) -> int:
         print(f"  {task:<20} {describe(task)}")
     for prefix, (_, _, about) in ADAPTERS.items():
         print(f"  {prefix + ':NAME':<20} {about}")
-    if find_spec("isaaclab") is None:
-        print("  Isaac-...            Isaac Lab's tasks, with the extra isaaclab")
-        return 0
-    from envs.isaac_lab import registered_tasks
-
-    print("\n  Isaac Lab's", *registered_tasks(), sep="\n  ")
+    for backend in BACKENDS.values():
+        for line in backend.listing():
+            print(f"  {line}")
     return 0
 
 

@@ -11,15 +11,23 @@ import pytest
 pytest.importorskip("isaaclab", reason="needs Isaac Lab: uv sync --extra isaaclab")
 
 import torch
+from walking import (
+    DRIVERS,
+    SCAN,
+    Poisoned,
+    assert_drivers_agree,
+    assert_equal_trees,
+    draw_actions,
+    walk,
+)
 
 from envs.bridge import bridge
+from envs.episode_log import EpisodeLog
 from envs.isaac_env import NUM_WARM_UP_STEPS
 from envs.isaac_lab import make_isaac_env, registered_tasks
-from envs.isaac_log import EpisodeLog
 from envs.isaac_tasks import NEWTON_LIFT
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.ppo import make_ppo
-from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import init_run, iterate, train
 from ppo_jax.policies.actor_critic import actor_critic
 from ppo_jax.policies.models import ModelConfig
@@ -28,33 +36,7 @@ from ppo_jax.types import Continuous, Discrete, Hyperparams
 torch.set_num_threads(1)
 
 DIRECT, MANAGER = "Isaac-Cartpole-Direct", "Isaac-Cartpole"
-DRIVERS = ["in_jit", "host"]
-SCAN = {"in_jit": jax.lax.scan, "host": host_scan}
 STEP_DT = 1 / 60  # s, of every Cartpole
-
-
-def draw_actions(env, num_steps, key):
-    shape = (num_steps, env.num_envs)
-    if isinstance(env.action_space, Discrete):
-        return jax.random.randint(key, shape, 0, env.action_space.num_actions)
-    return jax.random.normal(key, (*shape, env.action_space.dim))
-
-
-def walk(env, num_steps, seed=0, random_lengths=False):
-    """Steps with random actions; returns the first observation and all time steps."""
-
-    def program():
-        reset_key, length_key, action_key = jax.random.split(jax.random.key(seed), 3)
-        env_state, obs = env.reset(reset_key)
-        if random_lengths:
-            env_state = env.randomize_episode_length(env_state, length_key)
-        actions = draw_actions(env, num_steps, action_key)
-        _, timesteps = SCAN[env.driver](env.step, env_state, actions)
-        return obs, timesteps
-
-    program = jax.jit(program) if env.driver == "in_jit" else program
-    with env.errors():
-        return jax.device_get(program())
 
 
 def short_episodes(num_steps):
@@ -64,23 +46,6 @@ def short_episodes(num_steps):
         env_cfg.episode_length_s = num_steps * STEP_DT
 
     return change
-
-
-def assert_equal_trees(left, right):
-    jax.tree.map(np.testing.assert_array_equal, left, right)
-
-
-def assert_drivers_agree(make, task, num_steps, **kwargs):
-    """Both drivers give the same to the last bit; returns what they give."""
-    walks = []
-    for driver in DRIVERS:
-        env = make(task, driver=driver, **kwargs)
-        walks.append(walk(env, num_steps, random_lengths=True))
-        env.close()
-    assert_equal_trees(*walks)
-    for leaf in jax.tree.leaves(walks[0]):
-        assert np.isfinite(leaf.astype(np.float32)).all()
-    return walks[0]
 
 
 # -- the same numbers, whoever steps
@@ -109,24 +74,6 @@ def test_cartpole_is_what_plain_isaac_lab_gives(make, task):
         )
         for name, tensor in zip(names, result[1:4], strict=True):
             np.testing.assert_array_equal(tensor, getattr(timesteps, name)[step])
-
-
-class Poisoned:
-    """Overwrites, before each step, everything that the simulator has returned."""
-
-    def __init__(self, torch_env):
-        self.torch_env = torch_env
-        self.given = []
-
-    def __getattr__(self, name):
-        return getattr(self.torch_env, name)
-
-    def step(self, action):
-        for tensor in self.given:
-            tensor.fill_(float("nan") if tensor.is_floating_point() else True)
-        timestep = jax.tree.map(torch.clone, self.torch_env.step(action))
-        self.given = jax.tree.leaves(timestep)
-        return timestep
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -215,7 +162,7 @@ def test_log_counts_every_reset_once(make, task):
 # c is written in every step: (3 * 1 + 1 * 2 + 1 * 3) / 5 = 1.6.
 @pytest.mark.parametrize("most_entries", [2, 1000])
 def test_log_matches_hand_arithmetic(monkeypatch, most_entries):
-    monkeypatch.setattr("envs.isaac_log.MAX_LOG_ENTRIES", most_entries)
+    monkeypatch.setattr("envs.episode_log.MAX_LOG_ENTRIES", most_entries)
     log = {"stale": torch.tensor(9.0)}
     episodes = EpisodeLog(log)
     none, one, three = (torch.tensor([i < k for i in range(4)]) for k in (0, 1, 3))

@@ -1,4 +1,4 @@
-"""Means of what an Isaac Lab task logs, every value counted once."""
+"""Means of what a simulator's task logs, every value counted once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,11 @@ class EpisodeLog:
     """Means of what a task puts into extras["log"], every value counted once.
 
     Isaac Lab writes most entries where episodes end, as means over these, and leaves
-    them there. A value is new if it or its dictionary is another object than in the
-    step before. It counts as often as episodes ended in its step, and once if none
-    did. Tags may appear at any time, which is why this is no part of `TimeStep`: the
-    arrays of a compiled program are fixed before the first step.
+    them there; mjlab empties it in every step. A value is new if it or its dictionary
+    is another object than in the step before. It counts as often as episodes ended in
+    its step, and once if none did. Tags may appear at any time, which is why this is no
+    part of `TimeStep`: the arrays of a compiled program are fixed before the first
+    step.
     """
 
     def __init__(self, log: Mapping[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Isaac Lab's spaces: which actions a task takes, and its observations by group."""
+"""Gymnasium's spaces: which actions a task takes, and its observations by group."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +26,13 @@ def action_space(task: str, space: Any) -> ActionSpace:
 
 
 def flatten_groups(obs: Mapping[str, Any], spaces: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yields ("group", tensor), or ("group/part", tensor) where a group has parts."""
+    """Yields ("group", tensor), or ("group/part", tensor) where a group has parts.
+
+    Args:
+      obs: {group: tensor, or nested parts of it}.
+      spaces: the Dict of the groups' spaces; None: what is there is taken as it is, and
+        Gymnasium need not be installed.
+    """
     for name, value in obs.items():
         yield from _flatten(name, value, _part_of(spaces, name))
 
@@ -43,6 +49,8 @@ def _flatten(name: str, value: Any, space: Any) -> Iterator[tuple[str, Tensor]]:
 
 def _part_of(space: Any, key: Any) -> Any:
     """Returns the space of a part, or None where the task does not declare it."""
+    if space is None:
+        return None
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
@@ -58,6 +66,8 @@ def _indicators(value: Tensor, space: Any) -> Tensor:
     The numbers of categories mean nothing as numbers. Discrete(n) [N] or [N, 1]
     becomes [N, n], MultiDiscrete [N, K] becomes [N, n_1 + ... + n_K].
     """
+    if space is None:
+        return value
     import torch
     from gymnasium import spaces
 

@@ -1,0 +1,128 @@
+"""An environment of mjlab, as the bridge takes it."""
+
+import contextlib
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from envs.dlpack import Tensor
+from envs.episode_log import EpisodeLog
+from envs.gym_spaces import flatten_groups
+from envs.torch_env import TorchEnv
+from ppo_jax.options import MAX_INT32
+from ppo_jax.types import Continuous, EnvInfo, TimeStep
+
+NUM_WARM_UP_STEPS = 2  # Warp compiles and captures in them, outside of any program
+
+
+class MjlabEnv(TorchEnv):
+    """A ManagerBasedRlEnv as a `TorchEnv`.
+
+    Where the environment does not reset itself (`auto_reset=False`), this does so after
+    each step, for those that ended: what the step observed is then the observation
+    before the reset, and the value after a time-out that of the state in which it came.
+    What comes out is not checked for NaN here: the rollout names the group and the
+    environments.
+
+    Where the task has a finite horizon its time-outs are terminations: nothing has a
+    value beyond them.
+    """
+
+    def __init__(self, mjlab: Any, clip_actions: float | None = None) -> None:
+        """Takes a few steps, in which Warp compiles, and leaves no trace of them."""
+        import torch
+
+        self.mjlab = mjlab
+        self.clip_actions = clip_actions
+        self.device = torch.device(mjlab.device)
+        self.info = EnvInfo(
+            num_envs=mjlab.num_envs,
+            action_space=Continuous(mjlab.action_manager.total_action_dim),
+            max_episode_length=min(mjlab.max_episode_length, MAX_INT32),
+            step_dt=float(mjlab.step_dt),
+        )
+        self._log = EpisodeLog()
+        self._warm_up()
+
+    @property
+    def has_final_obs(self) -> bool:
+        """Whether the environments are reset here, after they were observed."""
+        return not self.mjlab.cfg.auto_reset
+
+    def reset(self, seed: int) -> dict[str, Tensor]:
+        """Seeds torch, numpy, random and Warp, and starts every environment anew."""
+        with contextlib.redirect_stdout(sys.stderr):  # mjlab says which seed it is
+            obs, _ = self.mjlab.reset(seed=seed)
+        self._log = EpisodeLog()
+        return dict(flatten_groups(obs, None))
+
+    def step(self, action: Tensor) -> TimeStep:
+        """Steps every environment; those that end start anew in the same step."""
+        import torch
+
+        if self.clip_actions is not None:
+            action = action.clamp(-self.clip_actions, self.clip_actions)
+        result = self.mjlab.step(action)
+        obs, reward, terminated, truncated, extras = result
+        obs, log = dict(flatten_groups(obs, None)), dict(extras["log"])
+        done = terminated | truncated
+        final_obs = obs if self.has_final_obs else None
+        if self.has_final_obs and bool(done.any()):
+            final_obs = {name: x.clone() for name, x in obs.items()}
+            reset_obs, reset_log = self._reset_those(done)
+            log |= reset_log
+            obs = {
+                name: torch.where(
+                    done.reshape((-1,) + (1,) * (x.ndim - 1)), reset_obs[name], x
+                )
+                for name, x in final_obs.items()
+            }
+        self._log.add(log, done)
+        if self.mjlab.cfg.is_finite_horizon:
+            terminated, truncated = done, torch.zeros_like(done)
+        return TimeStep(obs, reward, terminated, truncated, final_obs, log={})
+
+    def set_episode_length(self, length: Tensor) -> None:
+        """Sets how many steps of each episode count as taken; mjlab keeps int64."""
+        self.mjlab.episode_length_buf[:] = length.long()
+
+    def drain_log(self) -> dict[str, float]:
+        """Returns the means of what the task logged since the last call."""
+        return self._log.drain()
+
+    def frame(self) -> Any:
+        """Returns a picture [height, width, 3] uint8; needs `film`."""
+        return self.mjlab.render()
+
+    def save_config(self, path: Path) -> None:
+        """Writes the task's configuration, with all that was changed, as YAML."""
+        from mjlab.utils.os import dump_yaml
+
+        dump_yaml(path, asdict(self.mjlab.cfg))
+
+    def close(self) -> None:
+        """Closes the environment; twice does nothing."""
+        self._log = EpisodeLog()
+        self.mjlab.close()
+
+    def _reset_those(self, done: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Resets some; returns what all observe then, and what was logged of them.
+
+        Only the observations of those that were reset count: the others have new noise.
+        """
+        env_ids = done.nonzero().squeeze(-1)
+        self.mjlab.recorder_manager.record_pre_reset(env_ids)
+        obs, extras = self.mjlab.reset(env_ids=env_ids)
+        return dict(flatten_groups(obs, None)), extras["log"]
+
+    def _warm_up(self) -> None:
+        import torch
+
+        self.reset(0)
+        num_actions = self.mjlab.action_manager.total_action_dim
+        zeros = torch.zeros(self.num_envs, num_actions, device=self.device)
+        with contextlib.redirect_stdout(sys.stderr):  # Warp says what it compiles
+            for _ in range(NUM_WARM_UP_STEPS):
+                self.step(zeros)
+        self.mjlab.common_step_counter = 0  # curricula read it
