@@ -179,7 +179,8 @@ def test_no_array_is_made_at_import(path):
     made = [
         call
         for call in calls_at_import(path)
-        if call.partition(".")[0] in ("jnp", "jax", "lax") and call != "jax.jit"
+        if call.partition(".")[0] in ("jnp", "jax", "lax")
+        and call not in ("jax.jit", "jax.named_scope")  # neither makes one
     ]
     assert not made
 

@@ -40,13 +40,14 @@ FLAGS = [
     ),
     field_flag("logger", "NAME"),
     Flag("video", None, "film the trained policy at the end"),
+    Flag("profile", "N", "trace N iterations, for Perfetto or TensorBoard"),
     field_flag("simulator.device", "NAME"),
     field_flag("simulator.bridge", "NAME"),
     field_flag("simulator.agent", "KEY"),
     Flag("headless", None, "accepted, and always so"),
     Flag("help", None, "show this, with the defaults of --task"),
 ]
-NOT_CONFIG = {"list", "resume", "checkpoint", "video", "headless", "help"}
+NOT_CONFIG = {"list", "resume", "checkpoint", "video", "profile", "headless", "help"}
 EXAMPLES = {
     "uv run train.py": "train the default task, Cartpole, on this machine",
     "uv run train.py --task Franka-Lift --num_envs 512 --video": "another task, filmed",
@@ -87,6 +88,7 @@ def main() -> int:
         return print_help(arguments)
     if "list" in arguments.flags:
         return list_tasks(arguments)
+    command_line.whole_number(arguments, "profile", 0)  # what is wrong fails at once
     if "resume" in arguments.flags:
         return resume(arguments)
     return start(arguments)
@@ -200,6 +202,7 @@ def train(
                     f"{name}: saving; once more stops at once"
                 ),
                 on_note=display.note,
+                profile=command_line.whole_number(arguments, "profile", 0),
             )
     except (finite.NotFinite, storage.Unwritable) as error:
         entry.complain(str(error))

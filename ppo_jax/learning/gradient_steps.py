@@ -29,6 +29,7 @@ MIN_LEARNING_RATE, MAX_LEARNING_RATE = 1e-5, 1e-2
 LEARNING_RATE_FACTOR = 1.5
 
 
+@jax.named_scope("update")
 def optimize(
     network: ActorCritic,
     config: PPOConfig,

@@ -103,6 +103,7 @@ def _read_sequences(
     return inputs, value[:num_steps], value[num_steps]
 
 
+@jax.named_scope("gae")
 def _judge(
     config: PPOConfig,
     hparams: Hyperparams,

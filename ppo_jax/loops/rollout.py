@@ -90,8 +90,9 @@ def collect(
 
     def step(carry: Any, key: Key) -> Any:
         env_state, before = carry
-        output = ppo.act(run.train, before.obs, key, before.memory)
-        env_state, timestep = env.step(env_state, output.action)
+        output = _act(ppo, run.train, before, key)
+        with jax.named_scope("step"):
+            env_state, timestep = env.step(env_state, output.action)
         after, row = _note(ppo, run.train, before, output, timestep)
         return (env_state, after), row
 
@@ -143,7 +144,7 @@ def _begin(
 ) -> tuple[Key, PolicyOutput]:
     """Returns a key for each step, and what the first one does."""
     keys = jax.random.split(key, num_steps)
-    return keys, ppo.act(train, before.obs, keys[0], before.memory)
+    return keys, _act(ppo, train, before, keys[0])
 
 
 def _go_on_from(
@@ -161,7 +162,7 @@ def _go_on_from(
     env_state, timestep = jax.tree.map(jnp.copy, (env_state, timestep))
     after, row = _note(ppo, train, before, output, timestep)
     if not is_last:
-        output = ppo.act(train, after.obs, keys[index], after.memory)
+        output = _act(ppo, train, after, keys[index])
     return env_state, jnp.copy(output.action), (after, output, row)
 
 
@@ -176,6 +177,11 @@ def _first_carry(run: RunState) -> StepCarry:
     return StepCarry(
         run.obs, run.carry, episodes.episode_return, episodes.episode_length
     )
+
+
+@jax.named_scope("act")
+def _act(ppo: PPO, train: TrainState, before: StepCarry, key: Key) -> PolicyOutput:
+    return ppo.act(train, before.obs, key, before.memory)
 
 
 def _note(

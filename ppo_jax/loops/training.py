@@ -1,5 +1,7 @@
 """The whole run as pure functions: start, one iteration, all iterations."""
 
+from collections.abc import Callable
+
 import jax
 
 from ppo_jax.learning.ppo import PPO
@@ -47,14 +49,18 @@ def iterate(
     run: RunState,
     hparams: Hyperparams,
     scan: Scan = jax.lax.scan,
+    on_collected: Callable[[], None] = lambda: None,
 ) -> tuple[RunState, Metrics]:
     """Runs one iteration: `num_steps` steps of every environment, then the update.
+
+    Where the loop runs on the host `on_collected` is called between the two.
 
     Returns:
       The run after it, and the metrics of `collect` and `PPO.update`.
     """
     key, act_key, update_key = jax.random.split(run.key, 3)
     run, rollout, episode_metrics = collect(ppo, env, num_steps, run, act_key, scan)
+    on_collected()
     if ppo.rnd is not None:
         sums, rollout, rnd_metrics = ppo.rnd.reward(run.train.rnd, run.rnd, rollout)
         run, episode_metrics = run._replace(rnd=sums), episode_metrics | rnd_metrics

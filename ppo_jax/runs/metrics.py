@@ -48,6 +48,8 @@ TAGS = {
     "episode_length": "Train/mean_episode_length",
     "steps_per_second": "Perf/total_fps",
     "iteration_time": "Perf/iteration_time",
+    "collection_time": "Perf/collection_time",  # where the loop runs on the host
+    "learning_time": "Perf/learning_time",
 }
 OVER_TIME = ("Train/mean_reward", "Train/mean_episode_length")  # also over seconds
 

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from ppo_jax.learning.ppo import jitted
 from ppo_jax.loops.episodes import with_gaps
 from ppo_jax.loops.programs import simulator_errors
@@ -26,6 +28,7 @@ from ppo_jax.runs import (
     folders,
     lock,
     metrics,
+    profiling,
     signals,
     storage,
 )
@@ -63,6 +66,7 @@ def run_training(
     on_iteration: Callable[[Progress], None] = lambda progress: None,
     on_signal: Callable[[str], None] = lambda name: None,
     on_note: Callable[[str], None] = lambda sentence: None,
+    profile: int = 0,
 ) -> Outcome:
     """Trains until `max_iterations` are done, or until SIGINT or SIGTERM.
 
@@ -79,7 +83,8 @@ def run_training(
       on_iteration: called after every iteration.
       on_signal: called with the signal's name after the iteration in which it came,
         before the last checkpoint is written. A second signal acts as usual.
-      on_note: called with a sentence on each thing that was lost or mended.
+      on_note: called with a sentence on each thing that was lost or mended, or traced.
+      profile: iterations to trace, see `profiling.traced`.
 
     Raises:
       NotFinite: a NaN or inf turned up in observations, rewards, losses or gradients.
@@ -97,7 +102,9 @@ def run_training(
         first, progress, stop = int(first_run.train.iteration), None, False
         curves = _curves(folder, config.logger, first, on_note)
         with curves as write, signals.collected() as received:
-            for run, progress in _iterations(trainer, step, first_run, folder):
+            iterations = _iterations(trainer, step, first_run, folder)
+            iterations = profiling.traced(iterations, folder, profile, on_note)
+            for run, progress in iterations:
                 done, seconds = progress.iteration, seconds_before + progress.seconds
                 write(done - 1, progress.scalars, seconds)
                 on_iteration(progress)
@@ -167,10 +174,16 @@ def _iterations(
     """
     config, first = trainer.config, int(run.train.iteration)
     num_steps = trainer.env.num_envs * config.num_steps_per_env
-    started = time.perf_counter()
+    started, collected = time.perf_counter(), []
+    if trainer.loops_on_host:  # what is one program cannot be told apart
+        note_time = lambda: collected.append(time.perf_counter())
+        step = partial(step, on_collected=note_time)
     for done in range(first + 1, config.max_iterations + 1):
         begun = time.perf_counter()
-        with simulator_errors(trainer.env, config.num_steps_per_env):
+        with (
+            simulator_errors(trainer.env, config.num_steps_per_env),
+            jax.profiler.StepTraceAnnotation("iteration", step_num=done),
+        ):
             run, values = step(run, trainer.hparams)
             values = with_gaps(values)
         values |= _simulator_log(trainer.env)
@@ -178,6 +191,9 @@ def _iterations(
         now = time.perf_counter()
         seconds, duration = now - started, now - begun
         speed = {"iteration_time": duration, "steps_per_second": num_steps / duration}
+        if collected:
+            speed["collection_time"] = collected.pop() - begun
+            speed["learning_time"] = duration - speed["collection_time"]
         progress = Progress(
             iteration=done,
             max_iterations=config.max_iterations,

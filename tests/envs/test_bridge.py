@@ -30,6 +30,7 @@ from ppo_jax.loops.training import init_run, iterate  # noqa: E402
 from ppo_jax.policies.actor_critic import actor_critic  # noqa: E402
 from ppo_jax.policies.models import ModelConfig  # noqa: E402
 from ppo_jax.runs.config import AlgorithmConfig, Config  # noqa: E402
+from ppo_jax.runs.metrics import read_table  # noqa: E402
 from ppo_jax.runs.runner import run_training  # noqa: E402
 from ppo_jax.runs.trainers import evaluate, make_trainer, start  # noqa: E402
 from ppo_jax.sweeps.compiling import (  # noqa: E402
@@ -578,6 +579,21 @@ def test_what_XLA_clones_does_not_run(monkeypatch):
     assert env.torch_env.num_steps == 0
 
 
+def tiny_config():
+    model = ModelConfig(hidden_dims=(4,))
+    return Config(
+        task="Toy",
+        num_envs=N,
+        num_steps_per_env=4,
+        max_iterations=2,
+        actor=model,
+        critic=model,
+        obs_groups=dict.fromkeys(("actor", "critic"), ("policy",)),
+        algorithm=AlgorithmConfig(num_learning_epochs=1, num_mini_batches=1),
+        logger="none",
+    )
+
+
 class Twice(BridgedEnv):
     """Steps the simulator once more than asked, as the program has it."""
 
@@ -592,19 +608,7 @@ class Twice(BridgedEnv):
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_run_whose_simulator_is_stepped_twice_stops(driver, tmp_path):
-    once = bridge(ToyEnv(), driver)
-    model = ModelConfig(hidden_dims=(4,))
-    config = Config(
-        task="Toy",
-        num_envs=N,
-        num_steps_per_env=4,
-        max_iterations=2,
-        actor=model,
-        critic=model,
-        obs_groups=dict.fromkeys(("actor", "critic"), ("policy",)),
-        algorithm=AlgorithmConfig(num_learning_epochs=1, num_mini_batches=1),
-        logger="none",
-    )
+    once, config = bridge(ToyEnv(), driver), tiny_config()
     env = Twice(once.info, once.link, once.driver)
     sentence = "the simulator was called 8 times where 4 calls were asked for"
     with pytest.raises(WrongCalls, match=sentence):
@@ -614,6 +618,23 @@ def test_a_run_whose_simulator_is_stepped_twice_stops(driver, tmp_path):
     state = start(make_trainer(config, once)).train
     with pytest.raises(WrongCalls, match="called 11 times where 6 calls"):
         evaluate(make_trainer(config, env), state, jax.random.key(0))
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_collecting_and_learning_are_told_apart_where_they_can_be(driver, tmp_path):
+    """rsl_rl's curves; inside one program there are no two times."""
+    env = bridge(ToyEnv(), driver)
+    run_training(make_trainer(tiny_config(), env), tmp_path)
+    table = read_table(tmp_path)
+    assert (
+        ("collection_time" in table) == ("learning_time" in table) == (driver == "host")
+    )
+    if driver == "host":
+        both = np.add(table["collection_time"], table["learning_time"])
+        np.testing.assert_allclose(both, table["iteration_time"], rtol=1e-6)
+        simulated = np.asarray(table["log/Perf/simulation_time"])
+        assert (np.asarray(table["collection_time"]) > simulated).all()
+        assert min(table["learning_time"]) > 0.0
 
 
 def test_programs_of_a_population_are_compiled_as_a_simulator_needs_it():
