@@ -1,5 +1,6 @@
 """Training configurations: one small file a task."""
 
+from dataclasses import replace
 from importlib import import_module
 
 from ppo_jax.runs.config import Config
@@ -15,7 +16,13 @@ CONFIGS = {
 
 
 def config_for(task: str) -> Config:
-    """Returns the configuration of a task; a task without one gets the defaults."""
+    """Returns the configuration of a task; a task without one gets the defaults.
+
+    A task of somebody else may have its own, a `Config`, as the attribute `config`.
+    """
     if task in CONFIGS:
         return import_module(CONFIGS[task]).CONFIG
-    return Config(task=task)
+    from envs import make_task
+
+    own = getattr(make_task(task), "config", None)
+    return replace(own if isinstance(own, Config) else Config(), task=task)

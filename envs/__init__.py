@@ -6,11 +6,12 @@ Importing this package loads neither JAX nor a backend; `make` imports what it n
 import ast
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ppo_jax.options import nearest
+from ppo_jax.options import load, nearest
 
 if TYPE_CHECKING:
     from envs.drawing import picture
@@ -52,6 +53,7 @@ ADAPTERS: dict[str, tuple[str, str, str]] = {
     "playground": ("envs.brax_adapter", "make_playground", "a MuJoCo Playground task"),
 }
 
+GROUP = "ppo_jax.tasks"  # entry points: factories of tasks that other packages have
 SIMULATORS = ("mjlab",)  # prefixes of tasks that run in one
 
 
@@ -89,7 +91,9 @@ def make(task: str, num_envs: int, clip_actions: float | None = None) -> "Env":
 
     Args:
       task: a name of `TASKS`, or "gymnax:NAME", "brax:NAME", "playground:NAME";
-        Brax takes a backend as well, "brax:ant:mjx".
+        Brax takes a backend as well, "brax:ant:mjx". Or one of somebody else: a name
+        that an installed package gives it in the group `ppo_jax.tasks`, or
+        "module:function" of what returns a task.
       num_envs: N, how many.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
 
@@ -108,14 +112,29 @@ def make_task(task: str) -> "Task":
     if name and prefix in ADAPTERS:
         module, factory, _ = ADAPTERS[prefix]
         return getattr(import_module(module), factory)(name)
-    if task not in TASKS:
-        known: Sequence[str] = [
-            *TASKS,
-            *(f"{prefix}:NAME" for prefix in (*ADAPTERS, *SIMULATORS)),
-        ]
-        raise ValueError(f"there is no task {task!r}: {nearest(task, known)}")
-    module, factory, arguments = TASKS[task]
-    return getattr(import_module(module), factory)(**arguments)
+    if task in TASKS:
+        module, factory, arguments = TASKS[task]
+        return getattr(import_module(module), factory)(**arguments)
+    others = tasks_of_others()
+    if task in others:
+        return others[task].load()()
+    if name and _is_module(prefix):
+        return load(task, "task")()
+    prefixes = [f"{prefix}:NAME" for prefix in (*ADAPTERS, *SIMULATORS)]
+    known: Sequence[str] = [*TASKS, *others, *prefixes]
+    raise ValueError(f"there is no task {task!r}: {nearest(task, known)}")
+
+
+def tasks_of_others() -> dict[str, EntryPoint]:
+    """Returns the tasks that installed packages have, by name."""
+    return {found.name: found for found in entry_points(group=GROUP)}
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ImportError:  # what stands before its last dot is none
+        return False
 
 
 def describe(task: str) -> str:

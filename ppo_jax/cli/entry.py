@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import NoReturn
 
 USAGE_ERROR = 2
+ISAAC_LAB = "isaaclab"  # whose command line calls ours
 MAX_WORD, MAX_SENTENCE = 300, 1200  # letters of a message
 ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-_])")
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a script; a user's mistake ends in one sentence and exit code 2."""
+    """Runs a script; a user's mistake ends in one sentence and exit code 2.
+
+    Modules where the command is typed can be imported, after all others.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         code = main() or 0
         sys.stdout.flush()
@@ -40,9 +46,29 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 
 
 def complain(sentence: str) -> None:
-    """Prints a sentence to stderr, with the script's name before it."""
+    """Prints a sentence to stderr, with the command's name before it."""
     sentence = readable(sentence)
     print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr, flush=True)
+
+
+def typed(command: str) -> str:
+    """Returns one of our commands in the form in which this one was typed.
+
+    Args:
+      command: of a script, such as "play.py --checkpoint RUN".
+    """
+    script, _, rest = command.partition(" ")
+    verb = script.removesuffix(".py")
+    program = sys.argv[0].rpartition(" ")[0]  # of "ppo-jax train", see `main`
+    if script == verb:  # not ours
+        return command
+    if not program:
+        return f"uv run {command}"
+    if program == ISAAC_LAB and verb != "sweep":
+        verb = "leapp export" if verb == "export" else verb
+        return f"{ISAAC_LAB} {verb} --rl_library ppo_jax {rest}".rstrip()
+    program = "ppo-jax" if program == ISAAC_LAB else program
+    return f"{program} {verb} {rest}".rstrip()
 
 
 def readable(text: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 from ppo_jax.cli import command_line, entry, exporting, help_page, play
 from ppo_jax.cli.command_line import Flag
 from ppo_jax.cli.tasks import parse
-from ppo_jax.export import SUFFIX
 
 NUM_ENVS = 4  # whose episodes the file is tried on
 FOLDER = "exported"  # in a run's folder, as Isaac Lab has it
@@ -20,22 +19,21 @@ FLAGS = [
     *(flag for flag in play.FLAGS if flag.name not in UNUSED),
 ]
 EXAMPLES = {
-    "isaaclab leapp export --rl_library ppo_jax --task Isaac-Cartpole-Direct": (
+    "export.py --task Franka-Reach": (
         "the newest run of the task as exported/policy.onnx in its folder"
     ),
+    "export.py --checkpoint best --export reach.onnx": "the best checkpoint, elsewhere",
 }
 
 
 def run(argv: list[str]) -> NoReturn:
     """Exports as Isaac Lab's own command line asks."""
-    sys.argv = ["export.py", *argv]
+    sys.argv = [f"{entry.ISAAC_LAB} export", *argv]
     entry.run_script(main)
 
 
 def main() -> int:
     """Exports as the command line says; returns the exit code."""
-    import jax
-
     arguments = parse(sys.argv[1:], FLAGS, fields=False)
     flags: dict[str, Any] = dict(arguments.flags)
     if "help" in flags:
@@ -43,10 +41,11 @@ def main() -> int:
         help_page.print_help("Export a trained policy.", EXAMPLES, FLAGS)
         return 0
     seed = play.episodes_of(flags).seed
-    name = f"policy{SUFFIX}"
+    name = f"policy{exporting.ONNX_SUFFIX}"
     exporting.check({"export": name} | flags)
-    entry.use_compilation_cache()
     with play.open_policy(arguments, NUM_ENVS) as (trainer, state, source):
+        import jax
+
         folder = source if source.is_dir() else source.parent
         flags.setdefault("export", folder / FOLDER / name)
         exporting.export(trainer, state, jax.random.key(seed), flags, source)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppo_jax.cli.command_line import Flag
+from ppo_jax.cli.entry import typed
 from ppo_jax.runs import config_fields
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import short_name
@@ -33,7 +34,7 @@ def print_help(
     console.print(title, style="bold")
     _print_section(console, "examples")
     for command, meaning in examples.items():
-        console.print(f"  {command}", style="cyan", markup=False)
+        console.print(f"  {typed(command)}", style="cyan", markup=False)
         console.print(f"      {meaning}", style="dim", markup=False)
     values = config_fields.flatten(defaults) if defaults else {}
     values = {path: _plain(value) for path, value in values.items()}

@@ -46,9 +46,9 @@ FLAGS = [
     Flag("help", None, "show this"),
 ]
 EXAMPLES = {
-    "uv run play.py": "play the newest Cartpole policy 100 times",
-    "uv run play.py --task Franka-Reach --video reach.gif": "another task, filmed",
-    "uv run play.py --checkpoint best": "the checkpoint with the best return",
+    "play.py": "play the newest Cartpole policy 100 times",
+    "play.py --task Franka-Reach --video reach.gif": "another task, filmed",
+    "play.py --checkpoint best": "the checkpoint with the best return",
 }
 
 
@@ -66,7 +66,7 @@ class Episodes:
 
 def run(argv: list[str]) -> NoReturn:
     """Plays as Isaac Lab's own command line asks: `isaaclab play`."""
-    sys.argv = ["play.py", *argv]
+    sys.argv = [f"{entry.ISAAC_LAB} play", *argv]
     entry.run_script(main)
 
 

@@ -39,8 +39,9 @@ def report(outcome: Any, config: Config, compile_seconds: float) -> None:
     print(f"  checkpoint      {checkpoint.path_of(folder, progress.iteration)}")
     if picture:
         print(f"  learning curve  {picture}")
-    play = f"--checkpoint {shlex.quote(str(folder))} --video {shlex.quote(video)}"
-    print(f"  watch it        uv run play.py {play}")
+    where = shlex.quote(str(folder))
+    play = f"play.py --checkpoint {where} --video {shlex.quote(video)}"
+    print(f"  watch it        {entry.typed(play)}")
     if config.logger == "tensorboard":
         print(f"  curves          uv run tensorboard --logdir {folder.parent}")
     print(verdict(folder, progress.scalars["episode_return"], config.solved_return))

@@ -61,21 +61,21 @@ FLAGS = [
     Flag("help", None, "show this, with the defaults of --task"),
 ]
 EXAMPLES = {
-    "uv run sweep.py --seeds 16 learning_rate=3e-4,1e-3,3e-3 gamma=0.97,0.99": (
+    "sweep.py --seeds 16 learning_rate=3e-4,1e-3,3e-3 gamma=0.97,0.99": (
         "every combination, with 16 seeds each"
     ),
-    "uv run sweep.py 'learning_rate=log(1e-4,1e-2)' --samples 20 --stop_bad 0.5": (
+    "sweep.py 'learning_rate=log(1e-4,1e-2)' --samples 20 --stop_bad 0.5": (
         "random search that stops the worse half early, several times"
     ),
-    "uv run sweep.py 'actor.hidden_dims=[32,32],[64,64]'": "one program for each shape",
-    "uv run sweep.py --task Isaac-Cartpole-Direct --population 4 --seeds 4": (
+    "sweep.py 'actor.hidden_dims=[32,32],[64,64]'": "one program for each shape",
+    "sweep.py --task Isaac-Cartpole-Direct --population 4 --seeds 4": (
         "four members in one simulator, with a quarter of its environments each"
     ),
-    "uv run sweep.py --population 8 --pbt 'desired_kl=log(1e-3,1e-1)' --samples 8": (
+    "sweep.py --population 8 --pbt 'desired_kl=log(1e-3,1e-1)' --samples 8": (
         "members that copy the best and explore, all in one program"
     ),
-    "uv run sweep.py --resume": "go on with the newest sweep, after whatever happened",
-    "uv run sweep.py --export best": "a run of the best, for play.py and train.py",
+    "sweep.py --resume": "go on with the newest sweep, after whatever happened",
+    "sweep.py --export best": "a run of the best, for play.py and train.py",
 }
 SWEEPS = folders.LOG_ROOT / "sweeps"
 
@@ -176,12 +176,10 @@ def export(arguments: Arguments) -> int:
     setting = report.label(plan, final.setting)
     print(*damaged, f"Member {final.member}: {setting} seed={final.seed}", sep="\n")
     print(f"  run             {path}")
-    print(f"  watch it        uv run play.py --checkpoint {quoted} --video member.mp4")
-    more = 2 * final.iterations
-    print(
-        f"  train on        uv run train.py --resume --checkpoint {quoted} "
-        f"--max_iterations {more}"
-    )
+    watch = f"play.py --checkpoint {quoted} --video member.mp4"
+    on = f"train.py --resume --checkpoint {quoted} --max_iterations"
+    print(f"  watch it        {entry.typed(watch)}")
+    print(f"  train on        {entry.typed(on)} {2 * final.iterations}")
     return 0
 
 
@@ -201,7 +199,8 @@ def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:
 
     first = processes.is_first()
     display = console.open_sweep_display() if first else console.NO_DISPLAY
-    again = f"uv run sweep.py --resume --sweep {shlex.quote(str(folder))}"
+    place = shlex.quote(str(folder))
+    again = entry.typed(f"sweep.py --resume --sweep {place}")
     if processes.count() > 1:
         again += " in every process, with its flags"
     display.note(f"sweep {folder}; should it be stopped, go on with: {again}")
@@ -217,4 +216,6 @@ def run(plan: Any, folder: Path, make_env: Any, compiled: Any) -> int:
         return 130
     if first:
         report.report(plan, folder)
+        best = entry.typed(f"sweep.py --export best --sweep {place}")
+        print(f"  play the best   {best}")
     return 0

@@ -49,13 +49,13 @@ FLAGS = [
 ]
 NOT_CONFIG = {"list", "resume", "checkpoint", "video", "profile", "headless", "help"}
 EXAMPLES = {
-    "uv run train.py": "train the default task, Cartpole, on this machine",
-    "uv run train.py --task Franka-Lift --num_envs 512 --video": "another task, filmed",
-    "uv run train.py gamma=0.98 'actor.hidden_dims=[64,64]'": "other values",
-    "uv run train.py --resume --max_iterations 300": "go on with the newest run",
-    "uv run train.py --task Franka-Lift --help": "another task's configuration",
-    "uv run train.py --task Isaac-Cartpole-Direct --device cpu": "a task of Isaac Lab",
-    "uv run train.py --task mjlab:Mjlab-Cartpole-Balance --device cpu": "one of mjlab",
+    "train.py": "train the default task, Cartpole, on this machine",
+    "train.py --task Franka-Lift --num_envs 512 --video": "another task, filmed",
+    "train.py gamma=0.98 'actor.hidden_dims=[64,64]'": "other values",
+    "train.py --resume --max_iterations 300": "go on with the newest run",
+    "train.py --task Franka-Lift --help": "another task's configuration",
+    "train.py --task Isaac-Cartpole-Direct --device cpu": "a task of Isaac Lab",
+    "train.py --task mjlab:Mjlab-Cartpole-Balance --device cpu": "one of mjlab",
 }
 # Without these as they were, the rest of a run would not be its continuation.
 FIXED_BY_RUN = (
@@ -75,7 +75,7 @@ FIXED_BY_RUN = (
 
 def run(argv: list[str]) -> NoReturn:
     """Trains as Isaac Lab's own command line asks: `isaaclab train`."""
-    sys.argv = ["train.py", *argv]
+    sys.argv = [f"{entry.ISAAC_LAB} train", *argv]
     entry.run_script(main)
 
 
@@ -104,13 +104,16 @@ def print_help(arguments: Arguments) -> int:
 
 def list_tasks(arguments: Arguments) -> int:
     """Prints every task with a line about it."""
-    from envs import ADAPTERS, TASKS, describe
+    from envs import ADAPTERS, TASKS, describe, tasks_of_others
 
     command_line.refuse_others(arguments, "--list", {"list"})
     for task in TASKS:
         print(f"  {task:<20} {describe(task)}")
+    for task, found in tasks_of_others().items():
+        print(f"  {task:<20} {found.value}")
     for prefix, (_, _, about) in ADAPTERS.items():
         print(f"  {prefix + ':NAME':<20} {about}")
+    print(f"  {'MODULE:FUNCTION':<20} what returns a task of your own")
     for backend in BACKENDS.values():
         for line in backend.listing():
             print(f"  {line}")
@@ -209,8 +212,11 @@ def train(
         return 1
     report(outcome, trainer.config, compile_seconds)
     if outcome.stopped_by:
-        command = f"uv run train.py --resume --checkpoint {shlex.quote(str(folder))}"
-        print(f"Stopped by {outcome.stopped_by}; all is saved. Go on with: {command}")
+        again = f"train.py --resume --checkpoint {shlex.quote(str(folder))}"
+        print(
+            f"Stopped by {outcome.stopped_by}; all is saved. Go on with: "
+            f"{entry.typed(again)}"
+        )
         return 128 + signal.Signals[outcome.stopped_by]
     if "video" in arguments.flags:
         film_run(trainer, folder, outcome.run.train)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,6 @@ def report(plan: Any, folder: Path) -> None:
     print(f"  summary         {summary}")
     for picture in pictures:
         print(f"  picture         {picture}")
-    where = shlex.quote(str(folder))
-    print(f"  play the best   uv run sweep.py --export best --sweep {where}")
 
 
 def print_summary(plan: Any, rows: Sequence[Mapping[str, Any]]) -> None:
