@@ -4,6 +4,7 @@ A configuration is a frozen dataclass whose fields are made by `option`; `check_
 in its `__post_init__` turns a wrong value into one sentence.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import difflib
@@ -113,7 +114,10 @@ def convert(value: Any, hint: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        return convert(value, next(a for a in arguments if a is not type(None)))
+        for alternative in (a for a in arguments if a is not type(None)):
+            with contextlib.suppress(TypeError):
+                return convert(value, alternative)
+        raise TypeError(f"give {type_name(hint)}")
     if origin is tuple and isinstance(value, list | tuple):
         if arguments[-1] is Ellipsis:
             return tuple(convert(item, arguments[0]) for item in value)
@@ -137,13 +141,14 @@ def type_name(hint: Any) -> str:
     """Says in words what a value of this type looks like."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        named = [type_name(a) for a in arguments if a is not type(None)]
-        return " or ".join([*named, "none"])
+        return " or ".join(map(type_name, arguments))
     if origin is tuple:
         if arguments[-1] is Ellipsis:
             example = "['policy']" if arguments[0] is str else "[256, 128]"
             return f"a list, each {type_name(arguments[0])}, such as {example}"
         return f"a list of {len(arguments)}, each {type_name(arguments[0])}"
+    if origin is dict and dataclasses.is_dataclass(arguments[1]):
+        return f"a dictionary of groups, each of them {type_name(arguments[1])}"
     if origin is dict:
         return "a dictionary of lists, such as {'actor': ['policy']}"
     if dataclasses.is_dataclass(hint):
@@ -154,6 +159,7 @@ def type_name(hint: Any) -> str:
         float: "a number",
         bool: "true or false",
         str: "text",
+        types.NoneType: "none",
     }
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 

@@ -215,13 +215,15 @@ def test_what_migrating_calls_refused_is_refused(setting):
     key, _, value = setting.partition("=")
     if key == "a class of your own":
         runner["actor"]["class_name"] = "mine.models:Transformer"
+    elif key == "cnn_cfg.norm":
+        runner["actor"] |= {"class_name": "CNNModel", "cnn_cfg": {"norm": "batch"}}
     elif key != "class_name":
         runner["algorithm"][key] = {"weight": 1.0}
     elif "Runner" in value:
         runner["class_name"] = value.strip('"')
     else:
         runner["actor"]["class_name"] = value.strip('"')
-    with pytest.raises(configurations.UnsupportedFeature):
+    with pytest.raises(ValueError, match=r"is not (supported|allowed)"):
         configurations.config_from_rsl_rl(runner)
 
 

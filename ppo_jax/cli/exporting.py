@@ -58,7 +58,7 @@ def export(
     if path.suffix == RSL_RL_SUFFIX:
         from ppo_jax.rsl_rl.files import save_model
 
-        save_model(path, trainer.config, state)
+        save_model(path, trainer.config, state, _image_sizes(trainer))
         print(f"For rsl_rl: {path}")
         return
     from ppo_jax.export import export_policy, observe
@@ -88,3 +88,11 @@ def deployment(trainer: Any, obs: "Obs") -> dict[str, str]:
     tell = getattr(trainer.env, "deployment", None)
     known = tell(groups) if tell else {}
     return known | {"step_dt": f"{trainer.env.step_dt:.9g}"}
+
+
+def _image_sizes(trainer: Any) -> dict[str, tuple[int, int]]:
+    """Returns the height and width of each image that the environments observe."""
+    from ppo_jax.runs.trainers import abstract_run
+
+    obs = abstract_run(trainer).obs
+    return {name: x.shape[-2:] for name, x in obs.items() if len(x.shape) == 4}

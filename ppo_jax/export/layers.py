@@ -121,9 +121,13 @@ def image_features(config: CNNConfig, params: Params, image: Value, size: Any) -
       image: [B, C, H, W] of any type; integers are taken as they are.
       size: (H, W).
     """
+    if config.spatial_softmax != "none":
+        raise ValueError(
+            f"spatial_softmax = {config.spatial_softmax!r} cannot be written as ONNX"
+        )
     x = apply("Cast", image, to=FLOAT32)
-    for index, (_, kernel, stride, dilation) in enumerate(config.layers()):
-        step = (kernel, stride, dilation)
+    for index, layer in enumerate(config.layers()):
+        step = kernel, stride, dilation = layer[1:4]
         sides = [0, 0]
         if config.padding != "none":
             sides = [padding_of(pixels, *step) for pixels in size]
@@ -132,10 +136,10 @@ def image_features(config: CNNConfig, params: Params, image: Value, size: Any) -
             (pixels + 2 * side - dilation * (kernel - 1) - 1) // stride + 1
             for pixels, side in zip(size, sides, strict=True)
         ]
-        if config.norm == "layer":
+        if layer.norm == "layer":
             x = _layer_norm(params[f"norm_{index}"], x)
         x = ACTIVATIONS[config.activation.lower()](x)
-        if config.max_pool:
+        if layer.max_pool:
             x = apply(
                 "MaxPool",
                 x,

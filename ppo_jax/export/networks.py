@@ -98,11 +98,12 @@ def cnn(actor: Actor) -> Encoded:
         )
     vectors = {name: x for name, x in actor.groups.items() if name not in images}
     x, interface = observation(actor, vectors)
-    config = actor.config.cnn_cfg
-    assert config
     features = [
         image_features(
-            config, actor.params["cnns"][name], placeholder(name), group.shape[1:]
+            actor.config.encoder_of(name),
+            actor.params["cnns"][name],
+            placeholder(name),
+            group.shape[1:],
         )
         for name, group in images.items()
     ]

@@ -87,9 +87,20 @@ def actor_critic(
         for name, groups in resolve_obs_groups(obs_groups or {}, obs).items():
             sees = models[name].class_name == "CNNModel"
             (require_vectors_and_images if sees else require_vectors)(obs, groups)
+            if sees:
+                _require_encoders(name, models[name], split_images(obs, groups).images)
         return network.init(key, obs)
 
     return network._replace(init=init)
+
+
+def _require_encoders(name: str, model: ModelConfig, images: Collection[str]) -> None:
+    """Raises ValueError where there is an encoder without its image, or none for it."""
+    if isinstance(model.cnn_cfg, dict) and model.cnn_cfg.keys() != set(images):
+        raise ValueError(
+            f"{name}.cnn_cfg has encoders for {', '.join(model.cnn_cfg)}, but the "
+            f"images are {', '.join(images)}: give one for each of them"
+        )
 
 
 def shared_parts(actor: ModelConfig, critic: ModelConfig) -> tuple[str, ...]:

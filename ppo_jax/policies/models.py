@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from ppo_jax.options import (
     MAX_INT32,
@@ -66,18 +67,33 @@ class DistributionConfig:
         check_options(self)
 
 
-def _norm(value: str) -> str | None:
-    if value == "batch":
-        return (
-            "none or layer: a batch norm depends on who else is in the minibatch, "
-            "also while acting"
-        )
-    return one_of("none", "layer")(value)
+def _norm(value: str | tuple[str, ...]) -> str | None:
+    for word in (value,) if isinstance(value, str) else value:
+        if word == "batch":
+            return (
+                "none or layer: a batch norm depends on who else is in the minibatch, "
+                "also while acting"
+            )
+        fix = one_of("none", "layer")(word)
+        if fix:
+            return fix
+    return None
+
+
+class ConvLayer(NamedTuple):
+    """One layer of an encoder."""
+
+    channels: int
+    kernel: int
+    stride: int
+    dilation: int
+    norm: str
+    max_pool: bool
 
 
 @dataclass(frozen=True)
 class CNNConfig:
-    """The encoder of an image. A list of one number holds it for all layers."""
+    """The encoder of an image. One value, or a list of one, holds for all layers."""
 
     output_channels: tuple[int, ...] = option(
         (16, 32), "channels of each layer", _widths
@@ -90,30 +106,61 @@ class CNNConfig:
         "what surrounds an image",
         one_of("none", "zeros", "reflect", "replicate", "circular"),
     )
-    norm: str = option("none", "normalisation of each layer, over C, H, W", _norm)
+    norm: str | tuple[str, ...] = option(
+        "none", "normalisation of each layer, over C, H, W: none or layer", _norm
+    )
     activation: str = option("elu", "activation of each layer", _activation)
-    max_pool: bool = option(False, "halve each layer's output by its maxima")
+    max_pool: bool | tuple[bool, ...] = option(
+        False, "halve each layer's output by its maxima"
+    )
     global_pool: str = option(
         "none", "one number for each channel at the end", one_of("none", "max", "avg")
+    )
+    spatial_softmax: str = option(
+        "none",
+        "where each channel is largest, instead of its pixels: isaaclab (of scaled "
+        "images, temperatures learned) or mjlab (one temperature)",
+        one_of("none", "isaaclab", "mjlab"),
+    )
+    spatial_softmax_temperature: float = option(
+        1.0, "temperature of that softmax, or where it starts", positive
     )
 
     def __post_init__(self) -> None:
         """Checks every field, and that the lists are of one length."""
         check_options(self)
-        for name in ("kernel_size", "stride", "dilation"):
-            count = len(getattr(self, name))
+        for name in ("kernel_size", "stride", "dilation", "norm", "max_pool"):
+            value = getattr(self, name)
+            count = len(value) if isinstance(value, tuple) else 1
             if count not in (1, len(self.output_channels)):
                 raise ValueError(
-                    f"{name} has {count} numbers, but output_channels has "
+                    f"{name} has {count} values, but output_channels has "
                     f"{len(self.output_channels)}: give one for each layer, or one"
                 )
+        if self.spatial_softmax != "none" and self.global_pool != "none":
+            raise ValueError(
+                f"global_pool = {self.global_pool!r} forgets where things are, which "
+                f"spatial_softmax = {self.spatial_softmax!r} tells: leave one away"
+            )
 
-    def layers(self) -> list[tuple[int, int, int, int]]:
-        """Returns (channels, kernel, stride, dilation) of each layer."""
+    def layers(self) -> list[ConvLayer]:
+        """Returns what describes each layer."""
         count = len(self.output_channels)
-        lists = (self.kernel_size, self.stride, self.dilation)
-        spread = (x * count if len(x) == 1 else x for x in lists)
-        return list(zip(self.output_channels, *spread, strict=True))
+        lists = (
+            value * count if len(value) == 1 else value
+            for value in (
+                self.kernel_size,
+                self.stride,
+                self.dilation,
+                _as_tuple(self.norm),
+                _as_tuple(self.max_pool),
+            )
+        )
+        return [*map(ConvLayer, self.output_channels, *lists)]
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 @dataclass(frozen=True)
@@ -131,7 +178,9 @@ class ModelConfig:
     distribution_cfg: DistributionConfig | None = option(
         None, "distribution of the actions; the actor's only"
     )
-    cnn_cfg: CNNConfig | None = option(None, "CNNModel: encoder of each image")
+    cnn_cfg: CNNConfig | dict[str, CNNConfig] | None = option(
+        None, "CNNModel: encoder of all images, or {group: encoder}"
+    )
     rnn_type: str = option(
         "lstm", "RNNModel: kind of its layers", one_of("lstm", "gru")
     )
@@ -160,3 +209,19 @@ class ModelConfig:
                     f"class_name is {self.class_name!r}: give class_name = {owner!r}, "
                     f"or leave {field.name} away"
                 )
+
+    def encoder_of(self, group: str) -> CNNConfig:
+        """Returns the configuration of an image's encoder.
+
+        Raises:
+          ValueError: there is none for this group.
+        """
+        if not isinstance(self.cnn_cfg, dict):
+            assert self.cnn_cfg
+            return self.cnn_cfg
+        if group not in self.cnn_cfg:
+            raise ValueError(
+                f"cnn_cfg has an encoder for {', '.join(self.cnn_cfg)}, but none for "
+                f"the image {group!r}: give one for each"
+            )
+        return self.cnn_cfg[group]

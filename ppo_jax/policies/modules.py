@@ -113,8 +113,7 @@ MODULES: dict[str, tuple[Any, Any]] = {
 
 def _encoded(config: ModelConfig, x: Seen) -> Array:
     """Returns the vector and, after it, the features of each image."""
-    assert config.cnn_cfg
-    features = Encoders(config.cnn_cfg, name="cnns")(x.images)
+    features = Encoders(config, name="cnns")(x.images)
     return jnp.concatenate([x.vector, *features], axis=-1)
 
 

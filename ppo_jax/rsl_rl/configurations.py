@@ -29,6 +29,15 @@ IGNORED = {
 }
 DEFAULT_HIDDEN_DIMS = (256, 256, 256)  # rsl_rl's, where a plain dict gives none
 
+PADDINGS = ("zeros", "reflect", "replicate", "circular")
+
+# Models of one name that read images in two ways: {class: `spatial_softmax` here}.
+SPATIAL_SOFTMAXES = {
+    "isaaclab_tasks.core.lift.config.kuka_allegro.agents.models"
+    ":SpatialSoftmaxCNNModel": "isaaclab",
+    "mjlab.rl.spatial_softmax:SpatialSoftmaxCNNModel": "mjlab",
+}
+
 # What version 4 called the fields of a distribution, which were the model's.
 OLD_DISTRIBUTION = {"init_noise_std": "init_std", "noise_std_type": "std_type"}
 
@@ -164,9 +173,14 @@ def _part_of_policy(
 def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
     """Returns a model's settings, its distribution as version 5 gives it."""
     translated = {"hidden_dims": DEFAULT_HIDDEN_DIMS} | model
-    translated["class_name"] = _require_class(model, "MLPModel", "RNNModel", "CNNModel")
+    kind = _require_class(model, "MLPModel", "RNNModel", "CNNModel", *SPATIAL_SOFTMAXES)
     if "cnn_cfg" in model:
-        translated["cnn_cfg"] = _encoder(model["cnn_cfg"])
+        softmax = SPATIAL_SOFTMAXES.get(kind, "none")
+        start: Any = 1.0
+        if softmax == "isaaclab":
+            start = translated.pop("init_temperature", 1.0)
+        translated["cnn_cfg"] = _encoders(model["cnn_cfg"], softmax, start)
+    translated["class_name"] = "CNNModel" if kind in SPATIAL_SOFTMAXES else kind
     if "rnn_type" in model:  # whatever is no GRU is an LSTM in rsl_rl
         is_gru = str(model["rnn_type"]).lower() == "gru"
         translated["rnn_type"] = "gru" if is_gru else "lstm"
@@ -189,16 +203,38 @@ def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
     return translated
 
 
-def _encoder(cnn_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of an encoder; one number stands for a list of it."""
+def _encoders(cnn_cfg: Mapping[str, Any], softmax: str, start: float) -> dict[str, Any]:
+    """Returns the settings of all encoders, or {group: of its encoder}."""
+    if all(isinstance(value, Mapping) for value in cnn_cfg.values()):
+        return {name: _encoder(x, softmax, start) for name, x in cnn_cfg.items()}
+    return _encoder(cnn_cfg, softmax, start)
+
+
+def _encoder(cnn_cfg: Mapping[str, Any], softmax: str, start: float) -> dict[str, Any]:
+    """Returns the settings of an encoder; one number stands for a list of it.
+
+    Of a list that is longer than there are layers rsl_rl reads the beginning, and a
+    padding that it does not know is none. A spatial softmax reads what is not
+    flattened, whatever `flatten` says; mjlab's pools as little, and has its own keys.
+    """
     given = _given(cnn_cfg)
-    if any(isinstance(value, Mapping) for value in given.values()):
-        raise UnsupportedFeature("cnn_cfg of each group apart")
-    if given.pop("flatten", True) is not True:
+    if given.pop("flatten", True) is not True and softmax == "none":
         raise UnsupportedFeature("cnn_cfg.flatten = False")
-    for name in ("kernel_size", "stride", "dilation"):
-        if isinstance(given.get(name), int):
-            given[name] = (given[name],)
+    if softmax == "mjlab":
+        given.pop("spatial_softmax", None)
+        given.pop("global_pool", None)
+        start = given.pop("spatial_softmax_temperature", 1.0)
+    if softmax != "none":
+        given |= {"spatial_softmax": softmax, "spatial_softmax_temperature": start}
+    count = len(given.get("output_channels", ()))
+    for name in ("kernel_size", "stride", "dilation", "norm", "max_pool"):
+        value = given.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            given[name] = (value,)
+        elif isinstance(value, list | tuple) and count:
+            given[name] = tuple(value)[:count]
+    if given.get("padding", "none") not in PADDINGS:
+        given["padding"] = "none"
     return given
 
 
@@ -224,6 +260,8 @@ def _require_class(settings: Mapping[str, Any], default: str, *others: str) -> s
         asked = f"{asked.__module__}:{asked.__qualname__}"
     if asked.startswith("rsl_rl."):
         asked = re.split(r"[.:]", asked)[-1]
+    elif ":" not in asked:  # "a.b.C" is "a.b:C"
+        asked = ":".join(asked.rsplit(".", 1))
     if asked not in (default, *others):
         raise UnsupportedFeature(str(asked))
     return str(asked)

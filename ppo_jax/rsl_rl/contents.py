@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppo_jax.rsl_rl.encoders import GRIDS
+
 PARTS = ("actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter")
 MODELS = PARTS[:2]
 MAX_ITERATION = 2**31 - 2
@@ -37,7 +39,7 @@ class Contents(NamedTuple):
             (model, name, array)
             for model, state in (("actor", self.actor), ("critic", self.critic))
             for name, array in state.items()
-            if not name.startswith("obs_normalizer.")
+            if not name.startswith("obs_normalizer.") and not name.endswith(GRIDS)
         ]
 
 

@@ -1,9 +1,11 @@
 """rsl_rl's recurrent layers and image encoders as parameters, and back."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppo_jax.policies.conv import feature_size
 from ppo_jax.policies.models import ModelConfig
 from ppo_jax.policies.recurrent import KINDS
 from ppo_jax.rsl_rl.entries import Entries
@@ -18,45 +20,52 @@ RNN_PARAMS = {  # followed by the layer's number
 }
 
 
+class Tensor(NamedTuple):
+    """A parameter of an encoder."""
+
+    part: str  # of ours; "" for a parameter of the encoder itself
+    name: str
+    theirs: str
+    shape: tuple[int | None, ...]
+
+
+GRIDS = (".pos_x", ".pos_y")  # how buffers end that say where pixels are
+
+
 def read_cnns(entries: Entries, config: ModelConfig) -> dict[str, Any]:
     """Returns the encoders: kernels [out, in, k, k] as torch has them."""
+    for name in [name for name in entries.left if name.endswith(GRIDS)]:
+        del entries.left[name]  # the places of pixels, which are computed here
     found = (name.split(".")[1] for name in entries.left if name.startswith("cnns."))
-    return {
-        group: {
-            f"{part}_{layer}": {
-                name: entries.take(f"cnns.{group}.{index}.{theirs}", *shape)
-                for name, theirs, shape in _tensors_of(part, config, layer)
-            }
-            for index, part, layer in _positions(config)
-        }
-        for group in dict.fromkeys(found)
-    }
+    encoders: dict[str, Any] = {}
+    for group in dict.fromkeys(found):
+        encoder = encoders[group] = {}
+        for part, name, theirs, shape in _tensors(config, group):
+            place = encoder.setdefault(part, {}) if part else encoder
+            place[name] = entries.take(theirs, *shape)
+    return encoders
 
 
-def _tensors_of(
-    part: str, config: ModelConfig, layer: int
-) -> list[tuple[str, str, tuple[int | None, ...]]]:
-    """Returns what a part of an encoder holds: name here, there, and its shape."""
-    assert config.cnn_cfg
-    out, kernel, *_ = config.cnn_cfg.layers()[layer]
-    if part == "norm":
-        shape = (out, None, None)
-        return [("scale", "weight", shape), ("bias", "bias", shape)]
-    kernel_shape = (out, None, kernel, kernel)
-    return [("kernel", "weight", kernel_shape), ("bias", "bias", (out,))]
-
-
-def _positions(config: ModelConfig) -> list[tuple[int, str, int]]:
-    """Returns (index in torch's sequence, part, layer) of all that has weights."""
-    assert config.cnn_cfg
-    has_norm, has_pool = config.cnn_cfg.norm != "none", config.cnn_cfg.max_pool
-    length = 2 + has_norm + has_pool  # convolution, norm, activation, pooling
-    positions = []
-    for layer in range(len(config.cnn_cfg.output_channels)):
-        positions.append((layer * length, "layer", layer))
-        if has_norm:
-            positions.append((layer * length + 1, "norm", layer))
-    return positions
+def _tensors(config: ModelConfig, group: str) -> list[Tensor]:
+    """Returns what an encoder holds, by its places in torch's sequence of modules."""
+    encoder = config.encoder_of(group)
+    prefix = f"cnns.{group}." + "cnn." * (encoder.spatial_softmax == "mjlab")
+    tensors, place = [], 0
+    for index, (out, kernel, *_, norm, has_pool) in enumerate(encoder.layers()):
+        part, shape = f"layer_{index}", (out, None, kernel, kernel)
+        tensors.append(Tensor(part, "kernel", f"{prefix}{place}.weight", shape))
+        tensors.append(Tensor(part, "bias", f"{prefix}{place}.bias", (out,)))
+        place += 1
+        if norm == "layer":
+            part, shape = f"norm_{index}", (out, None, None)
+            tensors.append(Tensor(part, "scale", f"{prefix}{place}.weight", shape))
+            tensors.append(Tensor(part, "bias", f"{prefix}{place}.bias", shape))
+            place += 1
+        place += 1 + has_pool  # the activation, and the pooling
+    if encoder.spatial_softmax == "isaaclab":
+        name, shape = "log_temperature", (encoder.output_channels[-1],)
+        tensors.append(Tensor("", name, f"softmaxes.{group}.{name}", shape))
+    return tensors
 
 
 def write_cnns(config: Config, model: str, cnns: Params) -> dict[str, np.ndarray]:
@@ -67,16 +76,58 @@ def write_cnns(config: Config, model: str, cnns: Params) -> dict[str, np.ndarray
     """
     shares = config.algorithm.share_cnn_encoders
     groups = config.obs_groups.get("actor" if shares else model, tuple(cnns))
-    ours = getattr(config, model)
-    return {
-        f"cnns.{group}.{index}.{theirs}": np.asarray(
-            cnns[group][f"{part}_{layer}"][name]
-        )
+    written = {
+        theirs: np.asarray(cnns[group][part][name] if part else cnns[group][name])
         for group in groups
         if group in cnns
-        for index, part, layer in _positions(ours)
-        for name, theirs, _ in _tensors_of(part, ours, layer)
+        for part, name, theirs, _ in _tensors(getattr(config, model), group)
     }
+    last = "softmaxes."  # registered after all encoders
+    return dict(sorted(written.items(), key=lambda item: item[0].startswith(last)))
+
+
+def write_grids(
+    config: ModelConfig,
+    groups: Sequence[str],
+    image_sizes: Mapping[str, tuple[int, int]],
+) -> dict[str, np.ndarray]:
+    """Returns the buffers of the spatial softmaxes: where each pixel is.
+
+    Args:
+      config: of the model.
+      groups: the images that it sees.
+      image_sizes: {group: (height, width)}.
+
+    Raises:
+      ValueError: the size of an image is not given.
+    """
+    grids = {}
+    for group in groups:
+        encoder = config.encoder_of(group)
+        if encoder.spatial_softmax == "none":
+            continue
+        if group not in image_sizes:
+            raise ValueError(
+                f"rsl_rl's file holds where the pixels of {group!r} are, and its size "
+                "is not known here: give image_sizes={group: (height, width)}"
+            )
+        height, width = feature_size(encoder, *image_sizes[group])
+        down, across = np.meshgrid(
+            np.linspace(-1, 1, height, dtype=np.float32),
+            np.linspace(-1, 1, width, dtype=np.float32),
+            indexing="ij",
+        )
+        if encoder.spatial_softmax == "isaaclab":
+            places = {".pos_x": across.reshape(1, -1), ".pos_y": down.reshape(1, -1)}
+            prefix = f"softmaxes.{group}"
+        else:  # mjlab calls what goes down x
+            places = {
+                ".pos_x": down.reshape(1, 1, -1),
+                ".pos_y": across.reshape(1, 1, -1),
+            }
+            prefix = f"cnns.{group}.spatial_softmax"
+        grids |= {f"{prefix}{name}": x for name, x in places.items()}
+    return grids
 
 
 def read_rnn(

@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,6 +12,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import jax.numpy as jnp
 
 from ppo_jax.rsl_rl.contents import read_contents
+from ppo_jax.rsl_rl.encoders import write_grids
 from ppo_jax.rsl_rl.memory import import_torch, read_memory, write_memory
 from ppo_jax.rsl_rl.weights import params_from_rsl_rl, params_to_rsl_rl
 from ppo_jax.runs.config import Config
@@ -46,8 +48,19 @@ def load_model(path: Path, config: Config) -> TrainState:
         raise ValueError(f"{path}: {error}") from None
 
 
-def save_model(path: Path, config: Config, state: TrainState) -> None:
+def save_model(
+    path: Path,
+    config: Config,
+    state: TrainState,
+    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> None:
     """Writes a `model_*.pt` that rsl_rl loads, to play it or to train on.
+
+    Args:
+      path: of the file.
+      config: of the run.
+      state: what was learned.
+      image_sizes: {group: (height, width)}, which spatial softmaxes ask for.
 
     Raises:
       ImportError: torch is not installed.
@@ -55,6 +68,9 @@ def save_model(path: Path, config: Config, state: TrainState) -> None:
     """
     torch = import_torch()
     actor, critic = params_to_rsl_rl(config, state.params, state.obs_stats)
+    for model, written in ((config.actor, actor), (config.critic, critic)):
+        groups = {name.split(".")[1] for name in written if name.startswith("cnns.")}
+        written |= write_grids(model, sorted(groups), image_sizes or {})
     saved = {
         "actor_state_dict": {name: torch.tensor(x) for name, x in actor.items()},
         "critic_state_dict": {name: torch.tensor(x) for name, x in critic.items()},

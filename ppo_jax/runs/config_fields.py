@@ -164,7 +164,7 @@ def fields_of(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from fields_of(value, f"{prefix}{field.name}.")
-        elif not _dataclass_in(hints[field.name]):
+        elif isinstance(value, dict) or not _dataclass_in(hints[field.name]):
             yield prefix + field.name, field
 
 
@@ -175,7 +175,7 @@ def possible_fields(
     hints = typing.get_type_hints(group)
     for field in dataclasses.fields(group):
         nested = _dataclass_in(hints[field.name])
-        if nested:
+        if nested and not _is_named(hints[field.name], only=True):
             yield from possible_fields(nested, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, field
@@ -205,16 +205,34 @@ def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
             hint = nearest(name, names)
             where = shown(f"{prefix}{name}")
             raise ValueError(f"there is no option {where}: {hint}")
+        if isinstance(value, _Text):
+            value = str(value) if hints[name] is str else parse_literal(value)
         nested = _dataclass_in(hints[name])
         if nested and isinstance(value, Mapping):
-            value = _build(nested, value, f"{prefix}{name}.")
-        elif isinstance(value, _Text):
-            value = str(value) if hints[name] is str else parse_literal(value)
+            value = _build_group(nested, hints[name], value, f"{prefix}{name}.")
         values[name] = value
     try:
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from None
+
+
+def _build_group(group: type, hint: Any, data: Mapping[str, Any], prefix: str) -> Any:
+    """Returns one group of options or, where the hint allows them, {name: group}."""
+    if _is_named(hint) and (
+        _is_named(hint, only=True) or all(isinstance(x, Mapping) for x in data.values())
+    ):
+        return {
+            name: _build(group, x, f"{prefix}{name}.") if isinstance(x, Mapping) else x
+            for name, x in data.items()
+        }
+    return _build(group, data, prefix)
+
+
+def _is_named(hint: Any, only: bool = False) -> bool:
+    """Says whether a hint allows `dict[str, X]` of groups; `only`: and nothing else."""
+    alternatives = [] if only else typing.get_args(hint)
+    return any(typing.get_origin(x) is dict for x in (hint, *alternatives))
 
 
 def parse_literal(text: str) -> Any:
@@ -232,6 +250,9 @@ def parse_literal(text: str) -> Any:
 
 
 def _dataclass_in(hint: Any) -> type | None:
-    """Returns the dataclass that a hint (`X` or `X | None`) names, if it does."""
+    """Returns the dataclass that a hint names, if it does.
+
+    Such as `X`, `X | None`, `dict[str, X]`, `X | dict[str, X]`.
+    """
     candidates = (hint, *typing.get_args(hint))
     return next((c for c in candidates if dataclasses.is_dataclass(c)), None)  # type: ignore[return-value]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, ModelConfig, actor_critic
-from ppo_jax.policies.conv import CNNConfig, max_pool, padding_of
+from ppo_jax.policies.conv import CNN, expected_position, max_pool, padding_of
+from ppo_jax.policies.models import CNNConfig
 
 SIGHT = CNNConfig(output_channels=(3, 2), kernel_size=(3,), stride=(2, 1))
 SEES = ModelConfig("CNNModel", (8,), cnn_cfg=SIGHT, obs_normalization=True)
@@ -114,3 +115,56 @@ def test_what_cannot_be_seen_is_refused_by_name():
     network = actor_critic(Continuous(2), SEES, ModelConfig())
     with pytest.raises(ValueError, match="a CNNModel sees images, but policy"):
         network.init(jax.random.key(0), {"policy": jnp.zeros((3, 5))})
+
+
+def test_the_spatial_softmax_of_mjlab_tells_where_a_channel_is_large():
+    """Down and across in turn, each from -1 to 1; colder is sharper."""
+    features = jnp.zeros((1, 2, 3, 5)).at[0, 0, 2, 1].set(50.0).at[0, 1, 1, 4].set(9.0)
+    (down, across) = expected_position(features, 1.0)
+    np.testing.assert_allclose(down, [[1.0, 0.0]], atol=2e-3)
+    np.testing.assert_allclose(across, [[-0.5, 1.0]], atol=4e-3)
+    warm = expected_position(features, 100.0)[1]
+    assert abs(warm[0, 0]) < abs(across[0, 0])
+    config = CNNConfig((2,), (1,), spatial_softmax="mjlab", activation="identity")
+    one = {"layer_0": {"kernel": jnp.eye(2)[:, :, None, None], "bias": jnp.zeros(2)}}
+    out = jax.jit(CNN(config).apply)({"params": one}, features)
+    np.testing.assert_allclose(out, [[1.0, -0.5, 0.0, 1.0]], atol=4e-3)
+
+
+def test_each_image_may_have_an_encoder_of_its_own():
+    given = {"wrist": SIGHT, "base": CNNConfig((5,), global_pool="max")}
+    model = ModelConfig("CNNModel", (8,), cnn_cfg=given)
+    groups = {"actor": ("wrist", "policy", "base"), "critic": ("policy",)}
+    network = actor_critic(Continuous(2), model, ModelConfig(), groups)
+    obs = {"policy": jnp.zeros((3, 5)), "wrist": jnp.zeros((3, 2, 9, 8))}
+    obs["base"] = jnp.zeros((3, 1, 7, 7))
+    params, _ = jax.eval_shape(network.init, jax.random.key(0), obs)
+    encoders = params["actor"]["cnns"]
+    assert encoders["base"].keys() == {"layer_0"}
+    assert encoders["wrist"].keys() == {"layer_0", "layer_1"}
+    for some in ({"wrist"}, {"wrist", "base", "other"}):
+        encoders = dict.fromkeys(some, SIGHT)
+        model = ModelConfig("CNNModel", (8,), cnn_cfg=encoders)
+        network = actor_critic(Continuous(2), model, ModelConfig(), groups)
+        with pytest.raises(ValueError, match="images are wrist, base: give one for"):
+            network.init(jax.random.key(0), obs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"norm": ("none", "batch")}, "none or layer: a batch norm"),
+        ({"norm": ("none",) * 3}, "norm has 3 values, but output_channels has 2"),
+        ({"max_pool": (True,) * 3}, "max_pool has 3 values"),
+        ({"norm": 3}, "norm = 3: give text or a list"),
+        ({"spatial_softmax": "mjlab", "global_pool": "avg"}, "forgets where things"),
+    ],
+)
+def test_an_encoder_that_cannot_be_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        CNNConfig(**change)
+
+
+def test_an_image_that_is_smaller_than_a_kernel_is_refused():
+    with pytest.raises(ValueError, match=r"4 x 9 with kernel_size = 5.* leaves noth"):
+        CNN(CNNConfig((2,), (5,))).init(jax.random.key(0), jnp.zeros((1, 2, 4, 9)))

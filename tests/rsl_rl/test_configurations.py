@@ -3,11 +3,13 @@
 from dataclasses import MISSING
 
 import pytest
+import yaml
 
 from ppo_jax.learning.config import SymmetryConfig
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import UnsupportedFeature, config_from_rsl_rl
 from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams
+from ppo_jax.runs.config_fields import from_dict, override, to_yaml
 
 
 def runner(algorithm=None, actor=None, critic=None, **others):
@@ -312,6 +314,52 @@ def test_runners_of_mjlab_are_read_as_they_are():
     assert config.actor.rnn_hidden_dim == ModelConfig().rnn_hidden_dim  # not read
     recurrent = of_mjlab(class_name="RNNModel", rnn_type="gru")
     assert config_from_rsl_rl(recurrent).critic.rnn_hidden_dim == 64
+
+
+SIGHT = {"output_channels": [4, 8], "kernel_size": 3, "activation": "relu"}
+OF_ISAAC_LAB = (
+    "isaaclab_tasks.core.lift.config.kuka_allegro.agents.models:SpatialSoftmaxCNNModel"
+)
+OF_MJLAB = "mjlab.rl.spatial_softmax:SpatialSoftmaxCNNModel"
+
+
+@pytest.mark.parametrize(
+    ("class_name", "model", "cnn_cfg", "kind"),
+    [
+        ("CNNModel", {}, {}, ("none", 1.0)),
+        (OF_ISAAC_LAB, {"init_temperature": 0.5}, {}, ("isaaclab", 0.5)),
+        (OF_ISAAC_LAB, {}, {"flatten": False}, ("isaaclab", 1.0)),
+        (
+            OF_MJLAB,
+            {},
+            {"spatial_softmax_temperature": 0.25, "global_pool": "avg"},
+            ("mjlab", 0.25),
+        ),
+        (OF_MJLAB.replace(":", "."), {}, {"spatial_softmax": True}, ("mjlab", 1.0)),
+    ],
+)
+def test_spatial_softmaxes_are_told_apart_by_their_path(
+    class_name, model, cnn_cfg, kind
+):
+    given = {"class_name": class_name, "cnn_cfg": SIGHT | cnn_cfg, **model}
+    encoder = config_from_rsl_rl(runner(critic=given)).critic.cnn_cfg
+    assert (encoder.spatial_softmax, encoder.spatial_softmax_temperature) == kind
+    assert encoder.global_pool == "none"
+
+
+def test_an_encoder_for_each_image():
+    """Survives the YAML of a run as well."""
+    given = {"wrist": SIGHT, "base": SIGHT | {"norm": ["layer", "none"], "stride": 2}}
+    model = {"class_name": "CNNModel", "cnn_cfg": given}
+    config = config_from_rsl_rl(runner(actor=model))
+    encoders = config.actor.cnn_cfg
+    assert list(encoders) == ["wrist", "base"]
+    assert encoders["base"].norm == ("layer", "none")
+    assert from_dict(yaml.safe_load(to_yaml(config))) == config
+    assert override(config, {"gamma": 0.5}).actor == config.actor
+    given["wrist"] = SIGHT | {"kernel_sise": 3}
+    with pytest.raises(ValueError, match=r"'actor.cnn_cfg.wrist.kernel_sise': did you"):
+        config_from_rsl_rl(runner(actor=model))
 
 
 class Mine:
