@@ -161,6 +161,17 @@ class BridgedEnv(Simulator):
         tell = getattr(self.torch_env, "deployment", None)
         return tell(groups) if tell else {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what of the simulator a resumed run puts back, as plain values."""
+        save = getattr(self.torch_env, "state_dict", None)
+        return save() if save else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` returned, from the next `reset` on."""
+        load = getattr(self.torch_env, "load_state_dict", None)
+        if load and state:
+            load(state)
+
     def close(self) -> None:
         """Lets go of the simulator's buffers and ends it."""
         self.link.kept.clear()

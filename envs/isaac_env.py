@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from envs.curricula import COUNTER, progress_of, reset_with
 from envs.dlpack import Tensor
 from envs.episode_log import EpisodeLog
 from envs.gym_spaces import action_space, flatten_groups
@@ -54,6 +55,7 @@ class IsaacLabEnv(TorchEnv):
         )
         self._log = EpisodeLog()
         self._last_final_obs: Any = None
+        self._progress: dict[str, Any] = {}  # of curricula, to go on from
         observed = self._warm_up()
         if self.has_final_obs:
             problem = _reused_memory(task, *observed)
@@ -68,7 +70,7 @@ class IsaacLabEnv(TorchEnv):
 
     def reset(self, seed: int) -> dict[str, Tensor]:
         """Seeds torch, numpy, random and Warp, and starts every environment anew."""
-        obs, extras = self.single.reset(seed=seed)
+        obs, extras = self._reset_all(seed)
         self._log = EpisodeLog(extras.get("log"))
         self._last_final_obs = extras.get("final_obs")
         return dict(flatten_groups(obs, self._space))
@@ -112,11 +114,28 @@ class IsaacLabEnv(TorchEnv):
         """Returns what a robot must know of the task; see `isaac_deployment`."""
         return deployment(self.isaac, groups)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns how far the curricula are."""
+        return progress_of(self.isaac)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with the curricula where they were, from the next reset on."""
+        self._progress = state
+
     def close(self) -> None:
         """Closes the environment and what was launched for it; twice does nothing."""
         self._log = EpisodeLog()
         self._last_final_obs = None
         self.resources.close()
+
+    def _reset_all(self, seed: int) -> tuple[Any, Any]:
+        progress, self._progress = self._progress, {}
+        if not progress:
+            return self.single.reset(seed=seed)
+        if self.single is self.isaac:
+            return reset_with(self.isaac, progress, seed)
+        self.isaac.common_step_counter = progress[COUNTER]  # agents have no curricula
+        return self.single.reset(seed=seed)
 
     def _isaac_action(self, action: Tensor) -> Tensor:
         """Returns the action as Isaac Lab's tasks read it; discrete ones are [N, 1]."""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from envs.curricula import progress_of, reset_with
 from envs.dlpack import Tensor
 from envs.episode_log import EpisodeLog
 from envs.gym_spaces import flatten_groups
@@ -43,6 +44,7 @@ class MjlabEnv(TorchEnv):
             step_dt=float(mjlab.step_dt),
         )
         self._log = EpisodeLog()
+        self._progress: dict[str, Any] = {}  # of curricula, to go on from
         self._warm_up()
 
     @property
@@ -53,7 +55,7 @@ class MjlabEnv(TorchEnv):
     def reset(self, seed: int) -> dict[str, Tensor]:
         """Seeds torch, numpy, random and Warp, and starts every environment anew."""
         with contextlib.redirect_stdout(sys.stderr):  # mjlab says which seed it is
-            obs, _ = self.mjlab.reset(seed=seed)
+            obs, _ = self._reset_all(seed)
         self._log = EpisodeLog()
         return dict(flatten_groups(obs, None))
 
@@ -101,10 +103,24 @@ class MjlabEnv(TorchEnv):
 
         dump_yaml(path, asdict(self.mjlab.cfg))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns how far the curricula are."""
+        return progress_of(self.mjlab)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with the curricula where they were, from the next reset on."""
+        self._progress = state
+
     def close(self) -> None:
         """Closes the environment; twice does nothing."""
         self._log = EpisodeLog()
         self.mjlab.close()
+
+    def _reset_all(self, seed: int) -> tuple[Any, Any]:
+        progress, self._progress = self._progress, {}
+        if progress:
+            return reset_with(self.mjlab, progress, seed)
+        return self.mjlab.reset(seed=seed)
 
     def _reset_those(self, done: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Resets some; returns what all observe then, and what was logged of them.

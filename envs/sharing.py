@@ -111,6 +111,14 @@ class SharedSimulator(Simulator):
         """Writes the simulator's configuration as YAML."""
         self.simulator.save_config(path)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what of the simulator a resumed run puts back, for all members."""
+        return self.simulator.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` returned, from the next `reset` on."""
+        self.simulator.load_state_dict(state)
+
     def close(self) -> None:
         """Ends the simulator, for all members."""
         self.simulator.close()

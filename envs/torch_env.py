@@ -62,6 +62,17 @@ class TorchEnv(Described, Protocol):
         """
         return {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run must put back; may be left out.
+
+        Plain values, as JSON has them, and not the state of any episode: those start
+        anew. For instance the number of steps by which curricula choose their stage.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` returned, from the next `reset` on."""
+
     def close(self) -> None:
         """Ends the simulator."""
         ...

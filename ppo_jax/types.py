@@ -335,6 +335,14 @@ class Simulator(Env, Protocol):
         """Writes the simulator's configuration as YAML."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what of the simulator a resumed run puts back, as plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` returned, from the next `reset` on."""
+        ...
+
     def close(self) -> None:
         """Ends the simulator."""
         ...

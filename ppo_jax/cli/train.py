@@ -162,7 +162,7 @@ def resume(arguments: Arguments) -> int:
         with open_trainer(config, film="video" in arguments.flags) as trainer:
             restored = weights.restore(trainer, folder, which)
             trainers.lower(trainer)
-            run = continuation.resume(trainer, restored.state)
+            run = continuation.resume(trainer, restored.state, restored.meta)
             learned = weights.with_learning_rate(run.train, trainer, arguments)
             run = run._replace(train=learned)
             seconds = restored.meta["seconds"]

@@ -47,10 +47,11 @@ def load_foreign(trainer: Any, path: Path) -> "TrainState":
 
 def load_checkpoint(trainer: Any, folder: Path, which: str) -> "TrainState":
     """Returns what was learned in a run, and prints from where it is."""
-    from ppo_jax.runs import checkpoint, trainers
+    from ppo_jax.runs import checkpoint, continuation, trainers
 
     template = trainers.abstract_run(trainer).train
     restored = checkpoint.restore_train(folder, template, which)
+    continuation.put_back(trainer.env, restored.meta)
     print(*restored.skipped, f"Playing {folder} at iteration {restored.iteration}.")
     return restored.state
 

@@ -3,10 +3,14 @@
 All of it, unless a simulator steps the environments: what only that knows is not saved.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import jax
 
 from ppo_jax.runs.trainers import Trainer, start
-from ppo_jax.types import RunState, Simulator
+from ppo_jax.types import Env, RunState, Simulator
 
 
 def saved_part(trainer: Trainer, run: RunState) -> RunState:
@@ -30,13 +34,33 @@ def with_simulator(saved: RunState, fresh: RunState) -> RunState:
     return saved._replace(episodes=episodes, **began)
 
 
-def resume(trainer: Trainer, saved: RunState) -> RunState:
+def about_simulator(env: Env) -> dict[str, Any]:
+    """Returns what is kept beside a run's arrays of the simulator that steps it."""
+    return {"simulator": env.state_dict()} if isinstance(env, Simulator) else {}
+
+
+def put_back(env: Env, about: Mapping[str, Any]) -> None:
+    """Lets a simulator go on from what `about_simulator` kept, at its next reset."""
+    if isinstance(env, Simulator):
+        env.load_state_dict(about.get("simulator", {}))
+
+
+def resume(
+    trainer: Trainer, saved: RunState, about: Mapping[str, Any] = MappingProxyType({})
+) -> RunState:
     """Returns a run that goes on from what `saved_part` kept.
 
-    A simulator starts its episodes anew, and not with those that the run began with.
+    A simulator starts its episodes anew, and not with those that the run began with;
+    its curricula go on where they were.
+
+    Args:
+      trainer: of the run.
+      saved: what was kept.
+      about: what was kept beside it; `about_simulator` is read.
     """
     if not isinstance(trainer.env, Simulator):
         return saved
+    put_back(trainer.env, about)
     seed = jax.random.key(trainer.config.seed)
     fresh = start(trainer, jax.random.fold_in(seed, saved.train.iteration))
     return with_simulator(saved, fresh)

@@ -32,7 +32,7 @@ from ppo_jax.runs import (
     signals,
     storage,
 )
-from ppo_jax.runs.continuation import saved_part
+from ppo_jax.runs.continuation import about_simulator, saved_part
 from ppo_jax.runs.trainers import Trainer, lower, start
 from ppo_jax.types import Env, RunState, Simulator
 
@@ -219,7 +219,8 @@ def _save(
     seconds: float,
     record: Callable[[], None] | None,
 ) -> None:
-    run, meta = saved_part(trainer, run), _meta(progress, seconds)
+    run = saved_part(trainer, run)
+    meta = _meta(progress, seconds) | about_simulator(trainer.env)
     try:
         with storage.writing(folder):
             keep = trainer.config.keep_checkpoints

@@ -82,6 +82,7 @@ def export_member(
         "seconds": seconds,
         "episode_return": None if math.isnan(episode_return) else episode_return,
     }
+    meta |= files.simulator_of(folder, final.member)
     run = jax.tree.map(lambda x: jax.numpy.asarray(x[0]), runs)
     checkpoint.save(path, run, meta, config.keep_checkpoints)
     return path

@@ -162,6 +162,12 @@ def seconds_of(folder: Path, member: int) -> float:
     return sum(about["seconds"] for about in abouts if member in about["members"])
 
 
+def simulator_of(folder: Path, member: int) -> dict[str, Any]:
+    """Returns what a member's last chunk says of its simulator; {}: it has none."""
+    about = _about(_places(folder, None)[member][0])
+    return {name: about[name] for name in ("simulator",) if name in about}
+
+
 def _paths(folder: Path) -> list[Path]:
     """Returns the finished chunks; what is called otherwise is not ours."""
     paths = (folder / CHUNKS).glob("stage*")

@@ -64,12 +64,14 @@ def _begin(work: Work, env: Env, step: Step) -> Members:
         template = continuation.without_simulator(template)
     saved = files.load_runs(folder, chunk.stage - 1, numbers, template)
     runs = compiling.place(compiled, saved)
+    about = files.read_about(folder, _before(chunk).name)
     if in_simulator:
+        continuation.put_back(env, about)
         keys = [jax.random.fold_in(key, chunk.first) for key in keys]
         fresh = compiling.start_members(compiled, keys, hparams)
         runs = continuation.with_simulator(runs, fresh)
-    values = files.read_about(folder, _before(chunk).name)["hparams"]
-    arrays: dict[str, Any] = {k: np.array(x, np.float32) for k, x in values.items()}
+    values = about["hparams"].items()
+    arrays: dict[str, Any] = {name: np.array(x, np.float32) for name, x in values}
     return Members(runs, Hyperparams(**arrays))
 
 
@@ -100,6 +102,7 @@ def _advance(work: Work, env: Env, step: Step, members: Members) -> Members:
         "seconds": time.monotonic() - begun,
         "hparams": {name: x.tolist() for name, x in hparams._asdict().items()},
     }
+    about |= continuation.about_simulator(env)
     files.save_chunk(work.folder, chunk.name, rows, saved, about)
     files.drop_runs(work.folder, _before(chunk).name)
     return Members(runs, hparams)

@@ -339,6 +339,30 @@ def test_whole_training_is_one_program(make):
     assert run.env_state == 2 + 3 * 16  # reset, episode lengths, steps
 
 
+def test_curricula_go_on_where_they_were(make):
+    """The step that they count is put back before the first reset."""
+    from isaaclab.envs.mdp import modify_reward_weight
+    from isaaclab.managers import CurriculumTermCfg
+
+    def change(env_cfg):
+        params = {"term_name": "alive", "weight": 7.0, "num_steps": 10}
+        stage = CurriculumTermCfg(func=modify_reward_weight, params=params)
+        env_cfg.curriculum = {"alive": stage}
+
+    env = make(MANAGER, change=change)
+    walk(env, 12)
+    saved = env.state_dict()
+    assert saved == {"common_step_counter": 12}
+    env.close()
+    env = make(MANAGER, change=change)
+    weight = lambda: env.torch_env.isaac.reward_manager.get_term_cfg("alive").weight
+    assert weight() == 1.0
+    env.load_state_dict(saved)
+    walk(env, 3)
+    assert weight() == 7.0
+    assert env.state_dict() == {"common_step_counter": 15}
+
+
 # -- what cannot be done
 
 
