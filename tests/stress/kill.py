@@ -2,11 +2,11 @@
 
 uv run python tests/stress/kill.py --kills 200 --seed 1
 
-Each victim is a real process that gets SIGKILL after a random time, and is resumed,
-until it ends by itself. It must then be what the undisturbed one is: the newest
-checkpoint, the curves and the finished sweep, to the last bit. Not collected by pytest.
-Prints a line for every victim, and the result in the last; exits with 1 if anything
-differs.
+Each victim is a real process, spared its imports, that gets SIGKILL after a random
+time, and is resumed, until it ends by itself. It must then be what the undisturbed one
+is: the newest checkpoint, the curves and the finished sweep, to the last bit. Not
+collected by pytest. Prints a line for every victim, and the result in the last; exits
+with 1 if anything differs.
 """
 
 import argparse
@@ -17,13 +17,15 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+from launching import Process  # noqa: E402
+
 SMALL = (
     *("--task", "Cartpole", "--num_envs", "8", "num_steps_per_env=4"),
     *("num_learning_epochs=1", "num_mini_batches=2"),
@@ -76,7 +78,7 @@ def main() -> int:
     return 0
 
 
-def start(home: Path, script: str, argv: tuple[str, ...]) -> subprocess.Popen:
+def start(home: Path, script: str, argv: tuple[str, ...]) -> Process:
     """Starts a script, or goes on with what it has begun in a folder.
 
     What was killed before there was anything to go on from begins anew.
@@ -90,13 +92,7 @@ def start(home: Path, script: str, argv: tuple[str, ...]) -> subprocess.Popen:
         argv = resume
     else:
         shutil.rmtree(home / begun, ignore_errors=True)
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / script), *argv],
-        cwd=home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Process(home, [ROOT / script, *argv], None, dict(os.environ))
 
 
 def run_to_the_end(home: Path, script: str, argv: tuple[str, ...]) -> None:
@@ -104,12 +100,12 @@ def run_to_the_end(home: Path, script: str, argv: tuple[str, ...]) -> None:
     finish(start(home, script, argv))
 
 
-def finish(process: subprocess.Popen) -> None:
+def finish(process: Process) -> None:
     """Waits for a process that must end well.
 
     Killed after its last save, a run has nothing left to do, and says so.
     """
-    output, _ = process.communicate(timeout=600)
+    output = "".join(process.communicate(timeout=600))
     if process.returncode and "has already done" not in output:
         raise RuntimeError(f"exit code {process.returncode}: {output}")
 
@@ -146,7 +142,7 @@ def kill_until_done(
         kills += 1
 
 
-def wait_for_writing(home: Path, process: subprocess.Popen) -> None:
+def wait_for_writing(home: Path, process: Process) -> None:
     """Waits until a process changes its folder, or has ended."""
     before = newest(home)
     while process.poll() is None and newest(home) == before:
@@ -216,5 +212,4 @@ def of_sweep(home: Path) -> object:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main())
