@@ -75,6 +75,7 @@ class PolicyOutput(NamedTuple):
     log_prob: Array  # [N]
     distribution: "Distribution"  # of [N, ...]
     carry: Any  # memory of a recurrent policy, also where done; () without one
+    target: Array | tuple[()] = ()  # [N, A] a teacher's action; () without one
 
 
 class Transition(NamedTuple):
@@ -88,6 +89,7 @@ class Transition(NamedTuple):
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool
     final_value: Array | tuple[()]  # [N] V(final_obs), read where truncated
+    target: Array | tuple[()] = ()  # [N, A] a teacher's action; () without one
 
 
 class Rollout(NamedTuple):

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, Rollout, Transition, make_ppo
+from ppo_jax.learning.distillation import make_distillation
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.minibatches import draw_environments
@@ -34,7 +35,9 @@ from ppo_jax.rsl_rl import (
     params_from_rsl_rl,
     params_to_rsl_rl,
 )
-from ppo_jax.runs.config import parts_of
+from ppo_jax.rsl_rl.weights import policy_from_rsl_rl, policy_to_rsl_rl
+from ppo_jax.runs.config import hyperparams, parts_of
+from ppo_jax.runs.students import networks_of
 
 GOLDEN = Path(
     os.environ.get("PPO_JAX_GOLDEN_DIR", Path(__file__).parent / "data" / "golden")
@@ -53,6 +56,7 @@ SUPPORTED = {
     "ppo_gru2_actor_mlp_critic",
     "ppo_cnn_separate",
     "ppo_cnn_shared_duplicate_update",
+    "distill_mlp",
 }
 NEGATION = "envs.cartpole:mirrored"  # the symmetry that rsl_rl was recorded with
 
@@ -153,6 +157,9 @@ class Replay:
 @pytest.mark.parametrize("name", FIXTURES)
 def test_three_iterations_of_rsl_rl_come_out(name):
     try:
+        if "student" in json.loads((GOLDEN / f"{name}.json").read_text())["cfg"]:
+            compare_distillation(DistillationReplay(name))
+            return
         replay = Replay(name)
     except UnsupportedFeature as error:
         assert name not in SUPPORTED
@@ -243,6 +250,91 @@ def compare(replay):
         actor, critic = params_to_rsl_rl(replay.config, state.params, state.obs_stats)
         assert_same_weights(actor, under(recorded, "actor_after/"))
         assert_same_weights(critic, under(recorded, "critic_after/"))
+
+
+class DistillationReplay:
+    """One fixture of a student and a teacher, fed through the functions of ours."""
+
+    def __init__(self, name, folder=GOLDEN):
+        spec = json.loads((folder / f"{name}.json").read_text())
+        self.losses, self.num_envs = spec["losses"], spec["num_envs"]
+        self.arrays = dict(np.load(folder / f"{name}.npz"))
+        self.config = config_from_rsl_rl(spec["cfg"], num_envs=spec["num_envs"])
+        algorithm = replace(self.config.algorithm, rsl_rl_memory=True)
+        self.hparams = hyperparams(algorithm)
+        self.first_obs = {k: v[0] for k, v in under(self.arrays, "it0/obs/").items()}
+        networks = networks_of(
+            self.config, Continuous(spec["num_actions"]), self.first_obs
+        )
+        self.distillation = make_distillation(*networks, algorithm)
+        self.act = jax.jit(self.outputs)
+
+    def initial_state(self):
+        key = jax.random.key(0)
+        state = self.distillation.init(key, self.first_obs, self.hparams)
+        for name in ("student", "teacher"):
+            params, stats = policy_from_rsl_rl(
+                self.config, name, under(self.arrays, f"init/{name}/")
+            )
+            assert jax.tree.structure(params) == jax.tree.structure(state.params[name])
+            state = state._replace(
+                params=state.params | {name: params},
+                obs_stats=state.obs_stats | {name: stats},
+            )
+        return state
+
+    def outputs(self, state, obs, done, carry):
+        """What was drawn from and what the teacher did, [T, N]; the memory after it."""
+
+        def step(carry, obs_and_done):
+            obs, done = obs_and_done
+            output = self.distillation.act(state, obs, jax.random.key(0), carry)
+            return forget(output.carry, done), (output.distribution, output.target)
+
+        return jax.lax.scan(step, carry, (obs, done))
+
+    def rollout(self, state, recorded, carry):
+        obs, done = under(recorded, "obs/"), recorded["dones"].astype(bool)
+        after, (distribution, target) = self.act(state, obs, done, carry)
+        steps = Transition(
+            obs=obs,
+            action=recorded["actions"],
+            log_prob=distribution.log_prob(recorded["actions"]),
+            distribution=distribution,
+            reward=jnp.zeros(done.shape),
+            terminated=jnp.asarray(done),
+            truncated=jnp.zeros_like(done),
+            final_value=(),
+            target=target,
+        )
+        last_obs = {name: x[-1] for name, x in obs.items()}  # gives N, and no more
+        return Rollout(steps, last_obs, first_carry=carry), after
+
+
+def compare_distillation(replay):
+    """Replays a fixture, and compares with everything that it holds."""
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-6)
+    state, distillation = replay.initial_state(), replay.distillation
+    carry = distillation.initial_carry(replay.first_obs)
+    update = jax.jit(distillation.update)
+    update_with_memory = distillation.update_with_memory
+    for iteration, losses in enumerate(replay.losses):
+        recorded = under(replay.arrays, f"it{iteration}/")
+        rollout, carry = replay.rollout(state, recorded, carry)
+        close(rollout.steps.target, recorded["privileged_actions"])
+        arguments = state, replay.hparams, rollout, jax.random.key(0)
+        if update_with_memory:
+            state, carry, metrics = jax.jit(update_with_memory)(*arguments)
+        else:
+            state, metrics = update(*arguments)
+        close(metrics["behavior_loss"], losses["behavior"])
+        written = policy_to_rsl_rl(
+            replay.config,
+            "student",
+            state.params["student"],
+            state.obs_stats["student"],
+        )
+        assert_same_weights(written, under(recorded, "student_after/"))
 
 
 def layers_of(state_dict, name):

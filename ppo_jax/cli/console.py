@@ -42,15 +42,20 @@ def open_sweep_display() -> Display:
 def describe(progress: Progress) -> dict[str, str]:
     """Returns what is shown of an iteration: {name: value}, the same everywhere."""
     s = progress.scalars
+    losses = {
+        "value loss": _number(s.get("value_loss"), ".3g"),
+        "surrogate": _number(s.get("surrogate_loss"), ".3g"),
+        "entropy": _number(s.get("entropy"), ".3g"),
+        "kl": _number(s.get("kl"), ".3g"),
+    }
+    if "behavior_loss" in s:
+        losses = {"behavior loss": _number(s["behavior_loss"], ".3g")}
     return {
         "iteration": f"{progress.iteration}/{progress.max_iterations}",
         "steps/s": f"{s['steps_per_second']:,.0f}",
         "return": _number(s.get("episode_return"), ".2f"),
         "length": _number(s.get("episode_length"), ".1f"),
-        "value loss": _number(s.get("value_loss"), ".3g"),
-        "surrogate": _number(s.get("surrogate_loss"), ".3g"),
-        "entropy": _number(s.get("entropy"), ".3g"),
-        "kl": _number(s.get("kl"), ".3g"),
+        **losses,
         "lr": _number(s.get("learning_rate"), ".2e"),
         "eta": str(datetime.timedelta(seconds=round(progress.seconds_left))),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppo_jax.cli.weights import RSL_RL_SUFFIX
+from ppo_jax.runs.students import is_distillation, student_of
 
 if TYPE_CHECKING:
     from ppo_jax.types import Obs, TrainState
@@ -57,16 +58,24 @@ def export(
     path = Path(str(flags["export"]))
     if path.suffix == RSL_RL_SUFFIX:
         from ppo_jax.rsl_rl.files import save_model
+        from ppo_jax.rsl_rl.student_files import save_distillation
 
-        save_model(path, trainer.config, state, _image_sizes(trainer))
+        if is_distillation(trainer.config):
+            save_distillation(path, trainer.config, state)
+        else:
+            save_model(path, trainer.config, state, _image_sizes(trainer))
         print(f"For rsl_rl: {path}")
         return
     from ppo_jax.export import export_policy, observe
 
     observed = observe(trainer, state, key)
+    if is_distillation(trainer.config):
+        from ppo_jax.learning.distillation import policy_of
+
+        state = state._replace(**policy_of(state)._asdict())
     written = export_policy(
         path,
-        trainer.config,
+        student_of(trainer.config),
         trainer.env.action_space,
         state,
         observed,
@@ -84,7 +93,7 @@ def deployment(trainer: Any, obs: "Obs") -> dict[str, str]:
     """Returns what the environments know that a robot must know, for the metadata."""
     from ppo_jax.policies.groups import resolve_obs_groups
 
-    groups = resolve_obs_groups(trainer.config.obs_groups, obs)["actor"]
+    groups = resolve_obs_groups(student_of(trainer.config).obs_groups, obs)["actor"]
     tell = getattr(trainer.env, "deployment", None)
     known = tell(groups) if tell else {}
     return known | {"step_dt": f"{trainer.env.step_dt:.9g}"}

@@ -1,6 +1,6 @@
 """From a command line to the plan of a sweep."""
 
-from ppo_jax.cli import cluster
+from ppo_jax.cli import cluster, teaching
 from ppo_jax.cli.command_line import Arguments, whole_number
 from ppo_jax.cli.simulators import backend_of
 from ppo_jax.cli.tasks import checked_task, default_config
@@ -43,6 +43,8 @@ def make_plan(arguments: Arguments) -> Sweep:
         str(arguments.flags.get("simulator.agent", "")),
         arguments.tokens,
     )
+    defaults, arguments = teaching.asked(defaults, arguments)
+    given = {**arguments.flags, **arguments.overrides}
     if "seed" in given:
         defaults = override(defaults, {"seed": given["seed"]})
     axes = {k: str(v) for k, v in given.items() if k not in NOT_AXES}

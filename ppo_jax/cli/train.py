@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ppo_jax.cli import command_line, entry, filming, help_page, weights
+from ppo_jax.cli import command_line, entry, filming, help_page, teaching, weights
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.report import announce, decoration, report
 from ppo_jax.cli.simulators import BACKENDS
@@ -23,6 +23,7 @@ from ppo_jax.cli.tasks import (
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import flatten, override, short_name
+from ppo_jax.runs.students import is_distillation
 
 FLAGS = [
     field_flag("task", "NAME"),
@@ -56,6 +57,9 @@ EXAMPLES = {
     "train.py --task Franka-Lift --help": "another task's configuration",
     "train.py --task Isaac-Cartpole-Direct --device cpu": "a task of Isaac Lab",
     "train.py --task mjlab:Mjlab-Cartpole-Balance --device cpu": "one of mjlab",
+    "train.py algorithm.class_name=Distillation --checkpoint latest": (
+        "a student of the newest run's policy"
+    ),
 }
 # Without these as they were, the rest of a run would not be its continuation.
 FIXED_BY_RUN = (
@@ -67,6 +71,10 @@ FIXED_BY_RUN = (
     "obs_groups",
     "actor.",
     "critic.",
+    "student.",
+    "teacher.",
+    "algorithm.class_name",
+    "algorithm.teacher_checkpoint",
     "algorithm.optimizer",
     "simulator.agent",
     "simulator.overrides",
@@ -126,6 +134,7 @@ def start(arguments: Arguments) -> int:
     task = checked_task(arguments.flags)
     agent = str(arguments.flags.get("simulator.agent", ""))
     defaults = default_config(task, agent, arguments.tokens)
+    defaults, arguments = teaching.asked(defaults, arguments)
     config = override(defaults, config_overrides(arguments))
     if "checkpoint" in arguments.flags:  # what is not there must fail at once
         weights.check_source(str(arguments.flags["checkpoint"]), config)
@@ -138,6 +147,8 @@ def start(arguments: Arguments) -> int:
         run = None
         if "checkpoint" in arguments.flags:
             run = weights.start_from_weights(trainer, arguments)
+        elif is_distillation(config):
+            run = weights.start_with_teacher(trainer, teaching.load_teacher(trainer))
         folder = folders.new_run_folder(config)
         if isinstance(trainer.env, Simulator):
             trainer.env.save_config(folder / "params" / "env.yaml")

@@ -9,6 +9,7 @@ from ppo_jax.cli.command_line import Arguments
 from ppo_jax.cli.tasks import checked_task, default_config
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
+from ppo_jax.runs.students import is_distillation
 
 if TYPE_CHECKING:
     from ppo_jax.types import TrainState
@@ -108,6 +109,9 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
         folder, which = folders.find_run(
             selector, folders.experiment_of(trainer.config)
         )
+        config = folders.load_config(folder)
+        if is_distillation(config) and not is_distillation(trainer.config):
+            return start_from_student(trainer, folder, which, config)
         template = trainers.abstract_run(trainer).train
         restored = checkpoint.restore_train(folder, template, which)
         print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
@@ -119,14 +123,40 @@ def start_from_weights(trainer: Any, arguments: Arguments) -> Any:
     return trainers.start(trainer)._replace(train=learned)
 
 
+def start_from_student(trainer: Any, folder: Path, which: str, config: Config) -> Any:
+    """Returns a run of PPO whose policy is a student's; its value function is new.
+
+    Raises:
+      ValueError: the student has another network than the actor.
+    """
+    from ppo_jax.learning.distillation import policy_of, with_student
+    from ppo_jax.runs import checkpoint, trainers
+
+    source = trainers.make_trainer(config, trainer.env)
+    template = trainers.abstract_run(source).train
+    restored = checkpoint.restore_train(folder, template, which)
+    print(*restored.skipped, f"Starting from {folder} at {restored.iteration}.")
+    run = trainers.start(trainer)
+    learned = with_student(run.train, policy_of(restored.state))
+    require_same_shapes(str(folder), trainer.config.task, learned, run.train)
+    return run._replace(train=learned)
+
+
+def start_with_teacher(trainer: Any, teacher: Any) -> Any:
+    """Returns a run of distillation before its first iteration."""
+    from ppo_jax.learning.distillation import with_teacher
+    from ppo_jax.runs import trainers
+
+    run = trainers.start(trainer)
+    return run._replace(train=with_teacher(run.train, teacher))
+
+
 def load_rsl_rl(trainer: Any, path: Path) -> "TrainState":
     """Returns what rsl_rl had learned when it wrote a `model_*.pt`.
 
     Raises:
       ValueError: the file is something else, or does not fit the task.
     """
-    import jax
-
     from ppo_jax.rsl_rl.files import load_model
     from ppo_jax.runs import trainers
 
@@ -135,18 +165,28 @@ def load_rsl_rl(trainer: Any, path: Path) -> "TrainState":
         state = load_model(path, trainer.config)
     for warning in said:
         print(f"{path}: {warning.message}.")
-    wanted = trainers.abstract_run(trainer).train.params
-    leaves = zip(
-        jax.tree.leaves_with_path(state.params), jax.tree.leaves(wanted), strict=True
-    )
-    for (place, found), right in leaves:
-        if found.shape != right.shape:
-            name = jax.tree_util.keystr(place, simple=True, separator=".")
-            raise ValueError(
-                f"{path} does not fit {trainer.config.task}: {name} is "
-                f"{list(found.shape)} there and {list(right.shape)} here"
-            )
+    wanted = trainers.abstract_run(trainer).train
+    require_same_shapes(str(path), trainer.config.task, state, wanted)
     return state
+
+
+def require_same_shapes(path: str, task: str, learned: Any, wanted: Any) -> None:
+    """Raises ValueError, with its name, if a weight has not the shape of a task's."""
+    import jax
+
+    found = dict(jax.tree.leaves_with_path((learned.params, learned.obs_stats)))
+    right = dict(jax.tree.leaves_with_path((wanted.params, wanted.obs_stats)))
+    for place in [*right, *found]:
+        shapes = [
+            list(side[place].shape) if place in side else "missing"
+            for side in (found, right)
+        ]
+        if shapes[0] != shapes[1]:
+            name = jax.tree_util.keystr(place[1:], simple=True, separator=".")
+            raise ValueError(
+                f"{path} does not fit {task}: {name} is {shapes[0]} there and "
+                f"{shapes[1]} here"
+            )
 
 
 def with_learning_rate(state: Any, trainer: Any, arguments: Arguments) -> Any:

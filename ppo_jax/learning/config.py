@@ -79,6 +79,12 @@ class RNDConfig:
         check_options(self)
 
 
+_PRECISION_HELP = (
+    "matrix products: highest is float32 in full, as torch's; default is JAX's, "
+    "TF32 on many cards; bfloat16 in the update, where acting is as default"
+)
+
+
 @dataclass(frozen=True)
 class PPOConfig:
     """What fixes shapes and control flow; another value is another program."""
@@ -112,12 +118,7 @@ class PPOConfig:
         "steps of shared encoders in each minibatch: once, or twice as rsl_rl",
         one_of("once", "twice"),
     )
-    precision: str = option(
-        "default",
-        "matrix products: highest is float32 in full, as torch's; default is JAX's, "
-        "TF32 on many cards; bfloat16 in the update, where acting is as default",
-        one_of(*PRECISIONS),
-    )
+    precision: str = option("default", _PRECISION_HELP, one_of(*PRECISIONS))
     symmetry_cfg: SymmetryConfig | None = option(
         None, "mirrored samples, or a loss for what is not symmetric"
     )
@@ -128,6 +129,45 @@ class PPOConfig:
         """Checks every field."""
         _read_mixed_precision(self, use_mixed_precision)
         check_options(self)
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """What fixes shapes and control flow where a student imitates a teacher."""
+
+    num_learning_epochs: int = option(1, "passes over each rollout", positive)
+    gradient_length: int = option(
+        15, "steps in time to a gradient step; memory is cut there", positive
+    )
+    loss_type: str = option(
+        "mse", "loss of an action that is not the teacher's", one_of("mse", "huber")
+    )
+    optimizer: str = option("adam", "optimizer", one_of(*OPTIMIZER_NAMES))
+    precision: str = option("default", _PRECISION_HELP, one_of(*PRECISIONS))
+    rsl_rl_memory: bool = option(
+        False,
+        "memory after an update as in rsl_rl: the student's taken again with its new "
+        "weights, the teacher's forgotten",
+    )
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        check_options(self)
+
+
+def require_a_step(config: DistillationConfig, num_steps: int) -> int:
+    """Returns how many steps of all passes are left over, and not learned from.
+
+    Raises:
+      ValueError: all of them would be.
+    """
+    total = config.num_learning_epochs * num_steps
+    if config.gradient_length > total:
+        raise ValueError(
+            f"gradient_length = {config.gradient_length}, but num_learning_epochs * "
+            f"num_steps_per_env = {total}: nothing would be learned; give at most that"
+        )
+    return total % config.gradient_length
 
 
 def _read_mixed_precision(config: PPOConfig, use: bool | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,7 @@ class PPO(NamedTuple):
         [TrainState, Hyperparams, Rollout, Key], tuple[TrainState, Metrics]
     ]
     rnd: RND | None = None  # rewards novelty, between the rollout and the update
+    update_with_memory: None = None  # memory goes on as it acted, see `Distillation`
 
 
 def make_ppo(
@@ -125,7 +126,10 @@ def _require_no_memory(network: ActorCritic) -> None:
         )
 
 
-def jitted(ppo: PPO) -> PPO:
+Functions = TypeVar("Functions", bound=tuple)
+
+
+def jitted(ppo: Functions) -> Functions:
     """Returns the same functions, each jitted on its own: for a loop on the host."""
     return jax.tree.map(jax.jit, ppo)
 

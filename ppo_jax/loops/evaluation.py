@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.learning.ppo import PPO
+from ppo_jax.learning.algorithm import Algorithm
 from ppo_jax.loops.rollout import Scan
 from ppo_jax.policies.memory import forget
 from ppo_jax.types import Array, Env, Key, Obs, TimeStep, TrainState
@@ -34,7 +34,7 @@ class Observed(NamedTuple):
 
 
 def evaluate(
-    ppo: PPO, env: Env, state: TrainState, key: Key, scan: Scan = jax.lax.scan
+    ppo: Algorithm, env: Env, state: TrainState, key: Key, scan: Scan = jax.lax.scan
 ) -> Evaluation:
     """Plays the first episode of every environment with the deterministic policy."""
 
@@ -60,7 +60,7 @@ def evaluate(
     )
 
 
-def record(ppo: PPO, env: Env, state: TrainState, key: Key) -> Recording:
+def record(ppo: Algorithm, env: Env, state: TrainState, key: Key) -> Recording:
     """Plays one environment for the length of an episode and keeps every state."""
 
     def step(carry: Any, _: None) -> tuple[Any, Any]:
@@ -78,7 +78,7 @@ def record(ppo: PPO, env: Env, state: TrainState, key: Key) -> Recording:
 
 
 def observe_episodes(
-    ppo: PPO,
+    ppo: Algorithm,
     env: Env,
     num_steps: int,
     num_kept: int,

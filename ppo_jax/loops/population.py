@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from ppo_jax.learning.ppo import PPO, jitted
+from ppo_jax.learning.algorithm import Algorithm
+from ppo_jax.learning.ppo import jitted
 from ppo_jax.loops.programs import jit
 from ppo_jax.loops.rollout import Scan, host_scan
 from ppo_jax.loops.training import init_run, iterate
@@ -48,7 +49,7 @@ Evolve = Callable[
 
 
 def make_population(
-    ppo: PPO,
+    ppo: Algorithm,
     env: Env,
     num_steps: int,
     num_iterations: int,
@@ -89,7 +90,7 @@ def make_population(
 
 
 def _functions(
-    ppo: PPO,
+    ppo: Algorithm,
     env: Env,
     num_steps: int,
     num_iterations: int,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.learning.ppo import PPO
+from ppo_jax.learning.algorithm import Algorithm
 from ppo_jax.loops.episodes import log_means, recent_means, remember
 from ppo_jax.policies.memory import forget
 from ppo_jax.types import (
@@ -61,7 +61,7 @@ def host_scan(f: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
 
 
 def collect(
-    ppo: PPO,
+    ppo: Algorithm,
     env: Env,
     num_steps: int,
     run: RunState,
@@ -118,7 +118,7 @@ class SteppedFromHost(Protocol):
 
 
 def _collect_from_host(
-    ppo: PPO, env: Any, num_steps: int, run: RunState, key: Key
+    ppo: Algorithm, env: Any, num_steps: int, run: RunState, key: Key
 ) -> tuple[RunState, Rollout, Metrics]:
     """Does the same with one program between two steps of the environments."""
     before = _first_carry(run)
@@ -140,7 +140,7 @@ def _collect_from_host(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _begin(
-    ppo: PPO, num_steps: int, train: TrainState, before: StepCarry, key: Key
+    ppo: Algorithm, num_steps: int, train: TrainState, before: StepCarry, key: Key
 ) -> tuple[Key, PolicyOutput]:
     """Returns a key for each step, and what the first one does."""
     keys = jax.random.split(key, num_steps)
@@ -151,7 +151,7 @@ def _go_on_from(
     is_last: bool,
     env_state: Any,
     timestep: TimeStep,
-    ppo: PPO,
+    ppo: Algorithm,
     train: TrainState,
     before: StepCarry,
     output: PolicyOutput,
@@ -180,12 +180,14 @@ def _first_carry(run: RunState) -> StepCarry:
 
 
 @jax.named_scope("act")
-def _act(ppo: PPO, train: TrainState, before: StepCarry, key: Key) -> PolicyOutput:
+def _act(
+    ppo: Algorithm, train: TrainState, before: StepCarry, key: Key
+) -> PolicyOutput:
     return ppo.act(train, before.obs, key, before.memory)
 
 
 def _note(
-    ppo: PPO,
+    ppo: Algorithm,
     train: TrainState,
     before: StepCarry,
     output: PolicyOutput,

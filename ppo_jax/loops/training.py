@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import jax
 
-from ppo_jax.learning.ppo import PPO
+from ppo_jax.learning.algorithm import Algorithm
 from ppo_jax.loops.episodes import init_episodes
 from ppo_jax.loops.rollout import Scan, collect
 from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState
 
 
 def init_run(
-    ppo: PPO,
+    ppo: Algorithm,
     env: Env,
     hparams: Hyperparams,
     key: Key,
@@ -43,7 +43,7 @@ def init_run(
 
 
 def iterate(
-    ppo: PPO,
+    ppo: Algorithm,
     env: Env,
     num_steps: int,
     run: RunState,
@@ -64,12 +64,17 @@ def iterate(
     if ppo.rnd is not None:
         sums, rollout, rnd_metrics = ppo.rnd.reward(run.train.rnd, run.rnd, rollout)
         run, episode_metrics = run._replace(rnd=sums), episode_metrics | rnd_metrics
-    train, metrics = ppo.update(run.train, hparams, rollout, update_key)
+    arguments = run.train, hparams, rollout, update_key
+    if ppo.update_with_memory is None:
+        train, metrics = ppo.update(*arguments)
+    else:
+        train, carry, metrics = ppo.update_with_memory(*arguments)
+        run = run._replace(carry=carry)
     return run._replace(train=train, key=key), episode_metrics | metrics
 
 
 def train(
-    ppo: PPO,
+    ppo: Algorithm,
     env: Env,
     num_steps: int,
     num_iterations: int,

@@ -8,6 +8,7 @@ from ppo_jax.options import (
     MAX_INT32,
     check_options,
     nearest,
+    not_negative,
     one_of,
     option,
     positive,
@@ -50,7 +51,7 @@ class DistributionConfig:
             "BetaDistribution",
         ),
     )
-    init_std: float = option(1.0, "standard deviation at the start", positive)
+    init_std: float = option(1.0, "standard deviation at the start", not_negative)
     std_type: str = option(
         "scalar", "what is learned: the std or its logarithm", one_of("scalar", "log")
     )
@@ -63,8 +64,13 @@ class DistributionConfig:
     )
 
     def __post_init__(self) -> None:
-        """Checks every field."""
+        """Checks every field; 0 is for a policy that is never drawn from, a teacher."""
         check_options(self)
+        if self.std_type == "log" and self.init_std == 0.0:
+            raise ValueError(
+                "init_std = 0.0 has no logarithm, which std_type = 'log' learns: give "
+                "a number above 0"
+            )
 
 
 def _norm(value: str | tuple[str, ...]) -> str | None:

@@ -21,7 +21,14 @@ def in_bfloat16(network: ActorCritic) -> ActorCritic:
             lambda p: p.astype(jnp.bfloat16) if p.ndim > 1 else p, params
         )
 
+    recurrence = network.recurrence
+    if recurrence:
+        take = recurrence.step
+        recurrence = recurrence._replace(
+            step=lambda params, inputs, carry: take(cast(params), inputs, carry)
+        )
     return network._replace(
+        recurrence=recurrence,
         policy=lambda params, inputs: network.policy(cast(params), inputs),
         value=lambda params, inputs: network.value(cast(params), inputs),
     )

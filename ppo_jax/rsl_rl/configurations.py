@@ -27,6 +27,7 @@ IGNORED = {
     "grad_reduce_bucket_mb",
     "store_code_state",
 }
+DISTILLATION = "DistillationRunner"
 DEFAULT_HIDDEN_DIMS = (256, 256, 256)  # rsl_rl's, where a plain dict gives none
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
@@ -70,7 +71,10 @@ def config_from_rsl_rl(runner: Mapping[str, Any], **overrides: Any) -> Config:
       ValueError: a key is unknown, or a value is not allowed.
     """
     runner = _given(runner)
-    _require_class(runner, "OnPolicyRunner")
+    if _require_class(runner, "OnPolicyRunner", DISTILLATION) == DISTILLATION:
+        return from_dict(_distillation(runner) | overrides)
+    if _given(runner.get("algorithm")).get("class_name") == "Distillation":
+        return from_dict(_distillation(runner) | overrides)
     algorithm = _algorithm(runner.pop("algorithm", {}))
     actor, critic = _models(runner, algorithm.get("share_cnn_encoders", False))
     data = {key: value for key, value in runner.items() if key not in IGNORED}
@@ -101,6 +105,32 @@ def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
     if "optimizer" in translated:
         translated["optimizer"] = str(translated["optimizer"]).lower()
     return translated
+
+
+def _distillation(runner: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a student and a teacher.
+
+    Raises:
+      ValueError: a model is not given, or an extension that distillation has not is.
+    """
+    given = _given(runner.pop("algorithm", {}))
+    translated = {key: value for key, value in given.items() if key not in IGNORED}
+    if given.get("class_name") == "PPO":
+        raise ValueError("class_name = 'DistillationRunner' is of a student, not PPO")
+    translated["class_name"] = _require_class(given, "Distillation")
+    if translated.pop("use_mixed_precision", False):
+        translated["precision"] = "bfloat16"
+    if not translated.get("max_grad_norm"):
+        translated["max_grad_norm"] = None  # 0 does not clip in rsl_rl either
+    if "optimizer" in translated:
+        translated["optimizer"] = str(translated["optimizer"]).lower()
+    data: dict[str, Any] = {"algorithm": translated}
+    for name in ("student", "teacher"):
+        model = _given(runner.pop(name, {}))
+        if not model:
+            raise ValueError(f"there is no {name}, which Distillation needs")
+        data[name] = _model(model, name)
+    return data | {k: v for k, v in runner.items() if k not in IGNORED}
 
 
 def _symmetry(symmetry: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,8 +228,8 @@ def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
     if distribution:
         kind = _require_class(distribution, "GaussianDistribution", *HEAD_ROWS)
         translated["distribution_cfg"] = distribution | {"class_name": kind}
-    elif name == "actor":
-        raise UnsupportedFeature("actor without a distribution")
+    elif name != "critic":
+        raise UnsupportedFeature(f"{name} without a distribution")
     return translated
 
 

@@ -79,6 +79,19 @@ def read_contents(saved: Any) -> Contents:
     )
 
 
+def read_policy(saved: Any) -> dict[str, np.ndarray]:
+    """Returns the arrays of the policy in what torch has loaded.
+
+    Raises:
+      ValueError: there is none, or it is damaged; names what.
+    """
+    for name in ("student", "actor"):
+        part = f"{name}_state_dict"
+        if isinstance(saved, Mapping) and part in saved:
+            return _state_dict(saved[part], part, [])
+    raise ValueError("it is no model_*.pt of rsl_rl: it has no policy")
+
+
 def require_memory_fits(contents: Contents) -> None:
     """Raises ValueError if the optimizer remembers other parameters than there are."""
     parameters = contents.parameters

@@ -35,7 +35,7 @@ def load_model(path: Path, config: Config) -> TrainState:
       ValueError: it is no such file, or was saved with another configuration.
     """
     try:
-        contents = read_contents(_read(path))
+        contents = read_contents(read_file(path))
         params, obs_stats = params_from_rsl_rl(config, contents.actor, contents.critic)
         return TrainState(
             params=params,
@@ -84,7 +84,7 @@ def save_model(
     os.replace(temporary, path)
 
 
-def _read(path: Path) -> Any:
+def read_file(path: Path) -> Any:
     """Returns what the file holds, on the CPU; runs no code that may be in it.
 
     What torch says of a file that it refuses is advice on trusting it, with escape

@@ -56,7 +56,7 @@ def read_memory(contents: Contents, config: Config, params: Params) -> Any:
             "that one"
         )
     require_memory_fits(contents)
-    memory, empty = contents.memory, init_optimizer(shared, config.algorithm, params)
+    memory, empty = contents.memory, init_optimizer(shared, config.ppo, params)
     if not memory or not kind.memory:
         return empty
     wanted = {*kind.memory.values(), *(["step"] if kind.counts else [])}
@@ -72,7 +72,7 @@ def read_memory(contents: Contents, config: Config, params: Params) -> Any:
 
     moments = {here: tree(there) for here, there in kind.memory.items()}
     own, both = split(shared, tree("step")) if kind.counts else ({}, {})
-    if not moves_twice(shared, config.algorithm):
+    if not moves_twice(shared, config.ppo):
         return _filled(empty, moments, own)
     parts = {here: split(shared, moment) for here, moment in moments.items()}
     return TwiceState(
@@ -154,7 +154,7 @@ def _moment(opt_state: Any, name: str) -> Params:
 
 def _num_steps(config: Config, state: TrainState) -> Params:
     """Returns how many steps each parameter has taken; Adam counts them."""
-    algorithm = config.algorithm
+    algorithm = config.ppo
     in_each = algorithm.num_learning_epochs * algorithm.num_mini_batches
 
     def counted(opt_state: Any, params: Params, steps: int = 1) -> Params:

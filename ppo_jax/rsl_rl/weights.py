@@ -65,6 +65,40 @@ def params_from_rsl_rl(
     return params, {"actor": actor_stats, "critic": critic_stats}
 
 
+def policy_from_rsl_rl(
+    config: Config, name: str, state_dict: StateDict
+) -> tuple[Params, Any]:
+    """Returns the parameters and statistics of a policy alone.
+
+    Args:
+      config: of the run.
+      name: which of its models it is: "actor", "student" or "teacher".
+      state_dict: {"mlp.0.weight": [out, in], ...}, values as arrays.
+
+    Raises:
+      ValueError: as `params_from_rsl_rl`.
+    """
+    model = getattr(config, name)
+    distribution = model.distribution_cfg or DistributionConfig()
+    params, stats = _read_model(name, state_dict, model, distribution)
+    return {"actor": params}, {"actor": stats, "critic": ()}
+
+
+def policy_to_rsl_rl(
+    config: Config, name: str, params: Params, obs_stats: Any
+) -> dict[str, np.ndarray]:
+    """Returns the state dict of a policy; the inverse of `policy_from_rsl_rl`."""
+    distribution = getattr(config, name).distribution_cfg or DistributionConfig()
+    head, params = params["actor"]["head"], params["actor"]
+    state = _write_stats(obs_stats["actor"])
+    if distribution.class_name == "GaussianDistribution":
+        state[SPREAD_PARAMS[distribution.std_type]] = np.asarray(head["spread"])
+    rows = HEAD_ROWS[distribution.class_name]
+    state |= _write_layers(params["mlp"], [head[row] for row in rows])
+    state |= write_rnn(params.get("rnn", {}))
+    return state | write_cnns(config, name, params.get("cnns", {}))
+
+
 def params_to_rsl_rl(
     config: Config, params: Params, obs_stats: Any
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -76,20 +110,12 @@ def params_to_rsl_rl(
     Raises:
       ValueError: the policy's actions are discrete.
     """
-    distribution = config.actor.distribution_cfg or DistributionConfig()
-    rows = HEAD_ROWS[distribution.class_name]
-    head = params["actor"]["head"]
-    if "logits" in head:
+    if "logits" in params["actor"]["head"]:
         raise ValueError(
             f"the policy of {config.task} has discrete actions, which rsl_rl has not: "
             "only policies with continuous actions can be written for it"
         )
-    actor = _write_stats(obs_stats["actor"])
-    if distribution.class_name == "GaussianDistribution":
-        actor[SPREAD_PARAMS[distribution.std_type]] = np.asarray(head["spread"])
-    actor |= _write_layers(params["actor"]["mlp"], [head[row] for row in rows])
-    actor |= write_rnn(params["actor"].get("rnn", {}))
-    actor |= write_cnns(config, "actor", params["actor"].get("cnns", {}))
+    actor = policy_to_rsl_rl(config, "actor", params, obs_stats)
     both = params["critic"] | {
         part: params["actor"][part] for part in shared_of(config)
     }

@@ -6,11 +6,12 @@ How it is read, written and changed is `config_fields`. Nothing here needs JAX, 
 the two functions that make of it what learns.
 """
 
+import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from ppo_jax.learning.config import PPOConfig
+from ppo_jax.learning.config import DistillationConfig, PPOConfig, require_a_step
 from ppo_jax.options import (
     MAX_INT32,
     check_options,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 class AlgorithmConfig(PPOConfig):
     """PPO with numbers: the static part and a starting value of each dynamic scalar."""
 
+    class_name: str = option("PPO", "the algorithm", one_of("PPO"))
     learning_rate: float = option(
         1e-3, "learning rate; the first, if adaptive", positive
     )
@@ -51,6 +53,24 @@ class AlgorithmConfig(PPOConfig):
         super().__post_init__(use_mixed_precision)
         if self.desired_kl is None:
             object.__setattr__(self, "schedule", "fixed")
+
+
+@dataclass(frozen=True)
+class DistillationAlgorithm(DistillationConfig):
+    """Distillation with numbers, and where its teacher is."""
+
+    schedule: ClassVar[str] = "fixed"
+    timeout_bootstrap: ClassVar[str] = "none"  # there are no values
+    share_cnn_encoders: ClassVar[bool] = False
+
+    class_name: str = option("Distillation", "the algorithm", one_of("Distillation"))
+    learning_rate: float = option(1e-3, "learning rate", positive)
+    max_grad_norm: float | None = option(
+        None, "norm of the student's gradient; none: it is not clipped", positive
+    )
+    teacher_checkpoint: str = option(
+        "", "the teacher: a run, a checkpoint of it or a .pt of rsl_rl"
+    )
 
 
 def _folder_name(value: str) -> str | None:
@@ -122,13 +142,17 @@ class Config:
         None, "mean return of 100 episodes that counts as solved"
     )
     obs_groups: dict[str, tuple[str, ...]] = option(
-        {}, "observation groups of actor and critic"
+        {}, "observation groups of actor and critic, or of student and teacher"
     )
     actor: ModelConfig = option(
         ModelConfig(distribution_cfg=DistributionConfig()), "policy network"
     )
     critic: ModelConfig = option(ModelConfig(), "value network")
-    algorithm: AlgorithmConfig = option(AlgorithmConfig(), "PPO")
+    student: ModelConfig | None = option(None, "Distillation: network that learns")
+    teacher: ModelConfig | None = option(None, "Distillation: network that is imitated")
+    algorithm: AlgorithmConfig | DistillationAlgorithm = option(
+        AlgorithmConfig(), "PPO, or Distillation"
+    )
     simulator: SimulatorConfig = option(SimulatorConfig(), "of Isaac Lab tasks")
 
     def __post_init__(self) -> None:
@@ -145,19 +169,69 @@ class Config:
                 f"num_envs * num_steps_per_env = {samples} samples are too many: "
                 f"give at most {MAX_INT32}"
             )
-        if samples < 2 * self.algorithm.num_mini_batches:
+        for name in ("actor", "student"):
+            distribution = getattr(getattr(self, name), "distribution_cfg", None)
+            if distribution is not None and distribution.init_std == 0.0:
+                raise ValueError(
+                    f"{name}.distribution_cfg.init_std = 0.0 is not allowed: what is "
+                    "never tried is not learned; give a number above 0"
+                )
+        if isinstance(self.algorithm, DistillationAlgorithm):
+            _check_distillation(self, self.algorithm)
+        else:
+            _check_ppo(self, self.algorithm)
+
+    @property
+    def ppo(self) -> AlgorithmConfig:
+        """The settings of PPO.
+
+        Raises:
+          TypeError: it is a configuration of Distillation.
+        """
+        if isinstance(self.algorithm, AlgorithmConfig):
+            return self.algorithm
+        raise TypeError("a configuration of Distillation has no settings of PPO")
+
+
+def _check_ppo(config: Config, algorithm: AlgorithmConfig) -> None:
+    """Raises ValueError unless there are models, and samples for each minibatch."""
+    for name in ("student", "teacher"):
+        if getattr(config, name) is not None:
             raise ValueError(
-                f"num_envs * num_steps_per_env = {samples} samples are too few for "
-                f"algorithm.num_mini_batches = {self.algorithm.num_mini_batches}: "
-                "give more environments or fewer minibatches"
+                f"{name} is read by Distillation only: leave it away, or give "
+                "algorithm.class_name = 'Distillation'"
             )
-        remembers = "RNNModel" in (self.actor.class_name, self.critic.class_name)
-        if remembers and self.num_envs < self.algorithm.num_mini_batches:
+    samples = config.num_envs * config.num_steps_per_env
+    if samples < 2 * algorithm.num_mini_batches:
+        raise ValueError(
+            f"num_envs * num_steps_per_env = {samples} samples are too few for "
+            f"algorithm.num_mini_batches = {algorithm.num_mini_batches}: "
+            "give more environments or fewer minibatches"
+        )
+    remembers = "RNNModel" in (config.actor.class_name, config.critic.class_name)
+    if remembers and config.num_envs < algorithm.num_mini_batches:
+        raise ValueError(
+            f"num_envs = {config.num_envs} are too few for algorithm."
+            f"num_mini_batches = {algorithm.num_mini_batches}: a network with "
+            "memory learns from whole environments; give more of them or fewer "
+            "minibatches"
+        )
+
+
+def _check_distillation(config: Config, algorithm: DistillationAlgorithm) -> None:
+    """Raises ValueError unless there are both networks, and steps for a gradient."""
+    require_a_step(algorithm, config.num_steps_per_env)
+    for name in ("student", "teacher"):
+        if getattr(config, name) is None:
             raise ValueError(
-                f"num_envs = {self.num_envs} are too few for algorithm."
-                f"num_mini_batches = {self.algorithm.num_mini_batches}: a network with "
-                "memory learns from whole environments; give more of them or fewer "
-                "minibatches"
+                f"there is no {name}, which Distillation needs: give {name}.hidden_dims"
+            )
+    for name in ("actor", "critic"):
+        field = config.__dataclass_fields__[name]
+        if getattr(config, name) != field.default:
+            raise ValueError(
+                f"{name} is read by PPO only: Distillation has a student and a "
+                f"teacher; leave {name} away"
             )
 
 
@@ -165,6 +239,8 @@ def parts_of(
     config: Config, action_space: "ActionSpace"
 ) -> "tuple[ActorCritic, AlgorithmConfig, Hyperparams]":
     """Returns what `make_ppo` and `train` take: a network, statics and dynamic scalars.
+
+    Of a configuration of PPO; `students.networks_of` has the two of a distillation.
 
     network, ppo_config, hparams = parts_of(config, env.action_space)
     ppo = make_ppo(network, ppo_config)
@@ -176,15 +252,19 @@ def parts_of(
         config.actor,
         config.critic,
         config.obs_groups,
-        config.algorithm.share_cnn_encoders,
+        config.ppo.share_cnn_encoders,
     )
-    return network, config.algorithm, hyperparams(config.algorithm)
+    return network, config.ppo, hyperparams(config.algorithm)
 
 
-def hyperparams(algorithm: AlgorithmConfig) -> "Hyperparams":
-    """Returns the dynamic scalars of a configuration."""
+def hyperparams(algorithm: AlgorithmConfig | DistillationAlgorithm) -> "Hyperparams":
+    """Returns the dynamic scalars of a configuration; what it has not is not read."""
     from ppo_jax.types import Hyperparams
 
-    values = {name: getattr(algorithm, name) for name in Hyperparams._fields}
-    values["desired_kl"] = algorithm.desired_kl or 0.0  # unread when the rate is fixed
+    names = [name for name in Hyperparams._fields if hasattr(algorithm, name)]
+    values = {name: getattr(algorithm, name) for name in names}
+    if values.get("desired_kl", 0.0) is None:
+        values["desired_kl"] = 0.0  # unread when the rate is fixed
+    if values["max_grad_norm"] is None:
+        values["max_grad_norm"] = math.inf
     return Hyperparams(**values)

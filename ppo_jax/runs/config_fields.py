@@ -7,12 +7,12 @@ import functools
 import os
 import typing
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ppo_jax.options import nearest, shown
-from ppo_jax.runs.config import Config
+from ppo_jax.runs.config import AlgorithmConfig, Config, DistillationAlgorithm
 
 
 def from_dict(data: Mapping[str, Any]) -> Config:
@@ -103,7 +103,20 @@ def override(config: Config, assignments: Mapping[str, Any]) -> Config:
                 node[parent] = {}
             node = node[parent]
         node[leaf] = value if not isinstance(value, str) else _Text(value)
+    _require_same_algorithm(config, data["algorithm"]["class_name"])
     return from_dict(data)
+
+
+def _require_same_algorithm(config: Config, asked: Any) -> None:
+    """Raises ValueError if one algorithm is to become another by its name alone."""
+    names = [cls.__dataclass_fields__["class_name"].default for cls in _ALGORITHMS]
+    is_one = config.algorithm.class_name
+    if asked in names and asked != is_one:
+        raise ValueError(
+            f"algorithm.class_name = {str(asked)!r}, but the configuration is one of "
+            f"{is_one}: start a new run, or make one of it with "
+            "runs.students.distillation_of"
+        )
 
 
 def find_path(name: str) -> str:
@@ -164,7 +177,7 @@ def fields_of(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from fields_of(value, f"{prefix}{field.name}.")
-        elif isinstance(value, dict) or not _dataclass_in(hints[field.name]):
+        elif isinstance(value, dict) or not _dataclasses_in(hints[field.name]):
             yield prefix + field.name, field
 
 
@@ -174,20 +187,23 @@ def possible_fields(
     """Yields what `fields_of` does if every group were there."""
     hints = typing.get_type_hints(group)
     for field in dataclasses.fields(group):
-        nested = _dataclass_in(hints[field.name])
-        if nested and not _is_named(hints[field.name], only=True):
-            yield from possible_fields(nested, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, field
+        path, found = prefix + field.name, {}
+        if not _is_named(hints[field.name], only=True):
+            for nested in _dataclasses_in(hints[field.name]):
+                for inside, its_field in possible_fields(nested, f"{path}."):
+                    found.setdefault(inside, its_field)
+        yield from found.items() if found else [(path, field)]
 
 
 def former_options(group: type = Config, prefix: str = "") -> Iterator[str]:
     """Yields the paths of options that are read, but are no fields any more."""
     for name, hint in typing.get_type_hints(group).items():
-        nested = _dataclass_in(hint)
+        nested = _dataclasses_in(hint)
+        for group_in_it in nested:
+            yield from former_options(group_in_it, f"{prefix}{name}.")
         if nested:
-            yield from former_options(nested, f"{prefix}{name}.")
-        elif isinstance(hint, dataclasses.InitVar):
+            continue
+        if isinstance(hint, dataclasses.InitVar):
             yield prefix + name
 
 
@@ -207,9 +223,10 @@ def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
             raise ValueError(f"there is no option {where}: {hint}")
         if isinstance(value, _Text):
             value = str(value) if hints[name] is str else parse_literal(value)
-        nested = _dataclass_in(hints[name])
-        if nested and isinstance(value, Mapping):
-            value = _build_group(nested, hints[name], value, f"{prefix}{name}.")
+        groups = _dataclasses_in(hints[name])
+        if groups and isinstance(value, Mapping):
+            group = _chosen(groups, value)
+            value = _build_group(group, hints[name], value, f"{prefix}{name}.")
         values[name] = value
     try:
         return cls(**values)
@@ -249,10 +266,22 @@ def parse_literal(text: str) -> Any:
         return str(text)
 
 
-def _dataclass_in(hint: Any) -> type | None:
-    """Returns the dataclass that a hint names, if it does.
+_ALGORITHMS = (AlgorithmConfig, DistillationAlgorithm)
 
-    Such as `X`, `X | None`, `dict[str, X]`, `X | dict[str, X]`.
+
+def _dataclasses_in(hint: Any) -> list[type]:
+    """Returns the dataclasses that a hint names.
+
+    Such as `X`, `X | None`, `X | Y`, `dict[str, X]`, `X | dict[str, X]`.
     """
     candidates = (hint, *typing.get_args(hint))
-    return next((c for c in candidates if dataclasses.is_dataclass(c)), None)  # type: ignore[return-value]
+    return [c for c in candidates if dataclasses.is_dataclass(c)]  # type: ignore[misc]
+
+
+def _chosen(groups: Sequence[type], value: Mapping[str, Any]) -> type:
+    """Returns the one whose `class_name` the value has, else the first."""
+    asked = value.get("class_name")
+    for group in groups[1:]:
+        if asked == group.__dataclass_fields__["class_name"].default:  # type: ignore[attr-defined]
+            return group
+    return groups[0]

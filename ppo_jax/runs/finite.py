@@ -13,12 +13,14 @@ _LEARNING = {
     "surrogate_loss": "the surrogate loss",
     "value_loss": "the value loss",
     "entropy": "the entropy",
+    "behavior_loss": "the behavior loss",
     "rnd_loss": "the loss of RND",
     "symmetry_loss": "the symmetry loss",
     "kl": "the KL",
     "loss": "the loss",
     "grad_norm_actor": "the gradient of the actor",
     "grad_norm_critic": "the gradient of the critic",
+    "grad_norm_student": "the gradient of the student",
 }
 
 

@@ -6,15 +6,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ppo_jax.learning.algorithm import Algorithm
+from ppo_jax.learning.distillation import Learned, make_distillation
 from ppo_jax.learning.ppo import PPO, jitted, make_ppo
 from ppo_jax.learning.rnd import make_rnd
-from ppo_jax.learning.symmetry import Symmetry, symmetry_of
+from ppo_jax.learning.symmetry import symmetry_of
 from ppo_jax.learning.symmetry_check import check_augmentation
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.programs import jit, simulator_errors
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import init_run, iterate
-from ppo_jax.runs.config import Config, parts_of
+from ppo_jax.runs.config import (
+    Config,
+    DistillationAlgorithm,
+    hyperparams,
+    parts_of,
+)
+from ppo_jax.runs.students import networks_of
 from ppo_jax.types import Env, Hyperparams, Key, RunState, Simulator, TrainState
 
 
@@ -23,7 +31,7 @@ class Trainer(NamedTuple):
 
     config: Config
     env: Env
-    ppo: PPO
+    ppo: Algorithm
     hparams: Hyperparams  # of arrays: another value does not compile anew
     init: Any  # as `jax.jit` gives it: (key) -> RunState
     iterate: Any  # likewise: (run, hparams) -> (run, metrics); donates the run
@@ -34,19 +42,25 @@ class Trainer(NamedTuple):
         return isinstance(self.env, Simulator) and not self.env.is_traceable
 
 
-def make_trainer(config: Config, env: Env) -> Trainer:
+def make_trainer(config: Config, env: Env, teacher: Learned | None = None) -> Trainer:
     """Returns the algorithm for a configuration and its environments.
+
+    Args:
+      config: of the run.
+      env: the environments.
+      teacher: what the teacher of a distillation has learned, see `make_distillation`.
 
     Raises:
       ValueError: the configured symmetry is none, or is not one of these environments.
     """
-    network, ppo_config, hparams = parts_of(config, env.action_space)
     traced = env.traceable() if isinstance(env, Simulator) else env
-    symmetry = _symmetry(config, traced)
-    rnd_cfg = config.algorithm.rnd_cfg
-    rnd = make_rnd(rnd_cfg, env.step_dt, config.obs_groups) if rnd_cfg else None
-    ppo = make_ppo(network, ppo_config, symmetry=symmetry, rnd=rnd)
-    hparams = jax.tree.map(jnp.float32, hparams)
+    if isinstance(config.algorithm, DistillationAlgorithm):
+        _, obs = jax.eval_shape(traced.reset, jax.random.key(config.seed))
+        networks = networks_of(config, env.action_space, obs)
+        ppo = make_distillation(*networks, config.algorithm, teacher)
+    else:
+        ppo = _make_ppo(config, traced)
+    hparams = jax.tree.map(jnp.float32, hyperparams(config.algorithm))
     init = partial(
         init_run,
         ppo,
@@ -60,14 +74,17 @@ def make_trainer(config: Config, env: Env) -> Trainer:
     )
 
 
-def _symmetry(config: Config, env: Env) -> Symmetry | None:
-    """Returns the configured symmetry, tried on observations of the environments."""
-    if config.algorithm.symmetry_cfg is None:
-        return None
-    symmetry = symmetry_of(config.algorithm.symmetry_cfg)
-    _, obs = jax.eval_shape(env.reset, jax.random.key(config.seed))
-    check_augmentation(symmetry.augment, obs, env.action_space)
-    return symmetry
+def _make_ppo(config: Config, env: Env) -> PPO:
+    """Returns PPO, its symmetry tried on observations of the environments."""
+    network, ppo_config, _ = parts_of(config, env.action_space)
+    symmetry, rnd, rnd_cfg = None, None, ppo_config.rnd_cfg
+    if ppo_config.symmetry_cfg:
+        symmetry = symmetry_of(ppo_config.symmetry_cfg)
+        _, obs = jax.eval_shape(env.reset, jax.random.key(config.seed))
+        check_augmentation(symmetry.augment, obs, env.action_space)
+    if rnd_cfg:
+        rnd = make_rnd(rnd_cfg, env.step_dt, config.obs_groups)
+    return make_ppo(network, ppo_config, symmetry=symmetry, rnd=rnd)
 
 
 def start(trainer: Trainer, key: Key | None = None) -> RunState:

@@ -96,8 +96,9 @@ def programs_of(sweep: Sweep) -> list[Program]:
     groups: dict[str, tuple[Config, list[int]]] = {}
     for index in range(len(sweep.settings)):
         config = config_of(sweep, index)
-        algorithm = replace(config.algorithm, **Hyperparams()._asdict())
-        config = replace(config, algorithm=algorithm)
+        algorithm, defaults = config.algorithm, Hyperparams()._asdict()
+        numbers = {k: x for k, x in defaults.items() if hasattr(algorithm, k)}
+        config = replace(config, algorithm=replace(algorithm, **numbers))
         key = json.dumps(config_fields.to_dict(config), sort_keys=True)
         groups.setdefault(key, (config, []))[1].append(index)
     return [Program(config, tuple(settings)) for config, settings in groups.values()]

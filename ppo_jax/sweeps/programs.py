@@ -9,8 +9,9 @@ import numpy as np
 
 from ppo_jax.loops.pbt import evolve
 from ppo_jax.loops.population import Population, make_population
-from ppo_jax.runs import trainers
+from ppo_jax.runs import teachers, trainers
 from ppo_jax.runs.config import Config, hyperparams
+from ppo_jax.runs.students import is_distillation
 from ppo_jax.sweeps import compiling
 from ppo_jax.sweeps.compiling import Compiled
 from ppo_jax.sweeps.planning import (
@@ -69,6 +70,9 @@ def population_of(sweep: Sweep, program: Program, make_env: MakeEnv) -> Populati
     config = program.config
     trainer = trainers.make_trainer(config, make_env(config))
     trainers.abstract_run(trainer)
+    if is_distillation(config):
+        teacher = teachers.load_teacher(trainer)
+        trainer = trainers.make_trainer(config, trainer.env, teacher)
     return make_population(
         trainer.ppo,
         trainer.env,

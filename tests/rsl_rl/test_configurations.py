@@ -1,5 +1,6 @@
 """rsl_rl's configurations, as ours."""
 
+import math
 from dataclasses import MISSING
 
 import pytest
@@ -8,7 +9,12 @@ import yaml
 from ppo_jax.learning.config import SymmetryConfig
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import UnsupportedFeature, config_from_rsl_rl
-from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams
+from ppo_jax.runs.config import (
+    AlgorithmConfig,
+    Config,
+    DistillationAlgorithm,
+    hyperparams,
+)
 from ppo_jax.runs.config_fields import from_dict, override, to_yaml
 
 
@@ -362,6 +368,37 @@ def test_an_encoder_for_each_image():
         config_from_rsl_rl(runner(actor=model))
 
 
+def of_students(algorithm=None, student=None, **others):
+    """What Isaac Lab's `to_dict()` gives of a runner of distillation."""
+    given = runner(**others)
+    actor, _ = given.pop("actor"), given.pop("critic")
+    return given | {
+        "class_name": "DistillationRunner",
+        "obs_groups": {"student": ["policy"], "teacher": ["policy", "height"]},
+        "student": actor | (student or {}),
+        "teacher": actor | {"distribution_cfg": {"init_std": 0.0}},
+        "algorithm": {
+            "class_name": "Distillation",
+            "gradient_length": 5,
+            "loss_type": "huber",
+            "max_grad_norm": 0.0,
+            **(algorithm or {}),
+        },
+    }
+
+
+def test_a_runner_of_distillation_is_read():
+    config = config_from_rsl_rl(of_students({"optimizer": "AdamW"}))
+    assert config.algorithm == DistillationAlgorithm(
+        gradient_length=5, loss_type="huber", optimizer="adamw"
+    )
+    assert config.student.distribution_cfg.init_std == 0.5
+    assert config.teacher.distribution_cfg.init_std == 0.0
+    assert config.obs_groups["teacher"] == ("policy", "height")
+    assert (config.actor, config.critic) == (Config().actor, Config().critic)
+    assert hyperparams(config.algorithm).max_grad_norm == math.inf
+
+
 class Mine:
     """Somebody's own model."""
 
@@ -394,9 +431,9 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
             runner({"symmetry_cfg": {"data_augmentation_func": IN_TORCH}}),
             "symmetry_cfg",
         ),
-        (runner({"class_name": "Distillation"}), "Distillation"),
         (runner(actor={"distribution_cfg": {"class_name": "Mine"}}), "Mine"),
-        (runner(class_name="DistillationRunner"), "DistillationRunner"),
+        (of_students({"class_name": "Mine"}), "Mine"),
+        (of_students(student={"class_name": "TransformerModel"}), "TransformerModel"),
     ],
 )
 def test_a_feature_that_is_missing_is_named(configuration, feature):
@@ -410,6 +447,11 @@ def test_a_feature_that_is_missing_is_named(configuration, feature):
 @pytest.mark.parametrize(
     ("configuration", "message"),
     [
+        (runner({"class_name": "Distillation"}), "there is no student"),
+        (of_students({"class_name": "PPO"}), "'DistillationRunner' .* not PPO"),
+        (of_students({"gamma": 0.9}), "no option 'algorithm.gamma'"),
+        (of_students({"rnd_cfg": {"weight": 1.0}}), "'algorithm.rnd_cfg'"),
+        (of_students(student={"distribution_cfg": {"init_std": 0.0}}), "init_std"),
         (
             runner({"clip_parm": 0.1}),
             "'algorithm.clip_parm': did you mean 'clip_param'",

@@ -1,0 +1,193 @@
+"""What a student learns from one rollout: passes over its steps in time order.
+
+A gradient step follows after every `gradient_length` steps, all environments at once:
+with memory, backpropagation through time is cut there. The order and the numbers are
+those of rsl_rl 5.5.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ppo_jax.learning.config import DistillationConfig, require_a_step
+from ppo_jax.learning.gradient_steps import clip_gradient
+from ppo_jax.learning.optimizers import OPTIMIZERS
+from ppo_jax.policies.memory import forget
+from ppo_jax.policies.precision import in_bfloat16
+from ppo_jax.types import (
+    ActorCritic,
+    Array,
+    Hyperparams,
+    Metrics,
+    Params,
+    Rollout,
+    TrainState,
+)
+
+STUDENT, TEACHER = "student", "teacher"
+
+
+class Window(NamedTuple):
+    """`gradient_length` steps in time order."""
+
+    inputs: Any  # [G, N, ...] what the student reads
+    target: Array  # [G, N, A]
+    is_first: Array  # [G, N] bool, where an episode begins
+    is_start: Array  # [G] bool, where the rollout begins again
+
+
+def update(
+    student: ActorCritic,
+    config: DistillationConfig,
+    state: TrainState,
+    hparams: Hyperparams,
+    rollout: Rollout,
+) -> tuple[TrainState, Any, Metrics]:
+    """Learns from one rollout: passes over its T steps in time order.
+
+    The count of steps runs on from pass to pass. What is left over after the last
+    gradient step is looked at, and not learned from, as in rsl_rl. Statistics of the
+    student's observations move after the last step; the teacher's never do.
+
+    Args:
+      student: whose policy learns.
+      config: what fixes shapes and control flow.
+      state: that acted.
+      hparams: learning_rate and max_grad_norm are read.
+      rollout: [T, N, ...], with the teacher's actions.
+
+    Returns:
+      The new state, the student's memory after the last pass, and means over all
+      steps of all passes.
+
+    Raises:
+      ValueError: there are fewer steps than one gradient step needs.
+    """
+    require_a_step(config, len(rollout.steps.reward))
+    network = in_bfloat16(student) if config.precision == "bfloat16" else student
+    steps, num_steps = rollout.steps, len(rollout.steps.reward)
+    inputs = network.prepare(state.obs_stats[STUDENT], steps.obs)
+    done = steps.terminated | steps.truncated
+    is_first = jnp.concatenate([jnp.zeros_like(done[:1]), done[:-1]])
+    first_memory, _ = memories(rollout.first_carry)
+    loss_of = partial(_window_loss, network, LOSSES[config.loss_type], first_memory)
+
+    def window(number: Array, length: int) -> Window:
+        index = (number * config.gradient_length + jnp.arange(length)) % num_steps
+        read = jax.tree.map(lambda x: x[index], (inputs, steps.target, is_first))
+        return Window(*read, is_start=index == 0)
+
+    def step(carry: Any, number: Array) -> Any:
+        learned, memory = carry
+        learned, memory, losses, norm = _gradient_step(
+            config, loss_of, hparams, learned, memory, window(number, length)
+        )
+        return (learned, memory), (losses, norm)
+
+    length, total = config.gradient_length, config.num_learning_epochs * num_steps
+    num_windows, left_over = divmod(total, length)
+    learned = state.params[STUDENT], state.opt_state
+    (learned, memory), (losses, norms) = jax.lax.scan(
+        step, (learned, first_memory), jnp.arange(num_windows)
+    )
+    loss_sum = losses.sum()
+    if left_over:
+        rest = window(jnp.asarray(num_windows), left_over)
+        loss, memory = loss_of(learned[0], memory, rest)
+        loss_sum += loss
+    behavior_loss = loss_sum / total
+    metrics = {
+        "behavior_loss": behavior_loss,
+        "loss": behavior_loss,
+        "grad_norm_student": norms.mean(),
+        "mean_std": steps.distribution.spread()[-1].mean(),
+        "learning_rate": jnp.asarray(hparams.learning_rate, jnp.float32),
+    }
+    stats = student.update_stats(state.obs_stats[STUDENT], steps.obs)
+    state = state._replace(
+        params=state.params | {STUDENT: learned[0]},
+        obs_stats=state.obs_stats | {STUDENT: stats},
+        opt_state=learned[1],
+        learning_rate=metrics["learning_rate"],
+        iteration=state.iteration + 1,
+    )
+    return state, forget(memory, done[-1]), metrics
+
+
+def _gradient_step(
+    config: DistillationConfig,
+    loss_of: Callable[..., Any],
+    hparams: Hyperparams,
+    learned: tuple[Params, Any],
+    memory: Any,
+    window: Window,
+) -> tuple[tuple[Params, Any], Any, Array, Array]:
+    """Takes one gradient step on the sum of the losses of a window's steps."""
+    params, opt_state = learned
+    (loss, memory), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+        params, memory, window
+    )
+    gradient, norm = clip_gradient(gradient, hparams.max_grad_norm)
+    direction, opt_state = OPTIMIZERS[config.optimizer]().update(
+        gradient, opt_state, params
+    )
+    direction = _without_spread(direction)
+    params = jax.tree.map(lambda p, d: p - hparams.learning_rate * d, params, direction)
+    return (params, opt_state), memory, loss, norm
+
+
+def _window_loss(
+    network: ActorCritic,
+    loss_fn: Callable[[Array], Array],
+    first_memory: Any,
+    params: Params,
+    memory: Any,
+    window: Window,
+) -> tuple[Array, Any]:
+    """Returns the sum over G steps of the mean loss of each, and the memory after."""
+    if network.recurrence is None:
+        action = network.policy(params, window.inputs).mode()
+        return loss_fn(action - window.target).mean(axis=(1, 2)).sum(), memory
+    take = network.recurrence.step
+
+    def step(memory: Any, x: Window) -> tuple[Any, Array]:
+        memory = forget(memory, x.is_first)
+        memory = jax.tree.map(
+            lambda first, m: jnp.where(x.is_start, first, m), first_memory, memory
+        )
+        policy, memory = take(params, x.inputs, memory)
+        return memory, loss_fn(policy.mode() - x.target).mean()
+
+    memory, losses = jax.lax.scan(step, memory, window)
+    return losses.sum(), memory
+
+
+def huber(error: Array) -> Array:
+    """Returns error^2 / 2 where it is at most 1 in size, and |error| - 1/2 beyond."""
+    size = jnp.abs(error)
+    return jnp.where(size <= 1.0, 0.5 * error * error, size - 0.5)
+
+
+LOSSES: dict[str, Callable[[Array], Array]] = {"mse": jnp.square, "huber": huber}
+
+
+def memories(carry: Any) -> tuple[Any, Any]:
+    """Returns the memory of the student and that of the teacher."""
+    return (carry[STUDENT], carry[TEACHER]) if carry else ((), ())
+
+
+def _without_spread(direction: Params) -> Params:
+    """Returns the direction with 0 for a standard deviation of its own.
+
+    The deterministic action does not depend on it, so that torch's optimizers, weight
+    decay included, pass it by.
+    """
+    head = direction.get("actor", {}).get("head", {})
+    spread = head.get("spread", {})
+    if isinstance(spread, dict):  # a layer, that depends on the observation
+        return direction
+    head = head | {"spread": jnp.zeros_like(spread)}
+    return direction | {"actor": direction["actor"] | {"head": head}}
