@@ -14,10 +14,9 @@ from ppo_jax.policies.conv import (
     LAYER_NORM_EPSILON,
     POOL,
     POOL_STRIDE,
-    CNNConfig,
     padding_of,
 )
-from ppo_jax.policies.models import ModelConfig
+from ppo_jax.policies.models import CNNConfig, ModelConfig
 from ppo_jax.types import Array, Params
 
 FLOAT32 = 1  # as onnx.TensorProto numbers types

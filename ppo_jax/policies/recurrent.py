@@ -6,6 +6,7 @@ stacked gates lie side by side in one, in torch's order.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -83,6 +84,87 @@ KINDS = {
 }
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def unroll(
+    rnn_type: str,
+    memory: Any,
+    from_input: Array,
+    is_first: Array,
+    hidden_kernel: Array,
+    hidden_bias: Array,
+) -> tuple[Array, Any]:
+    """Returns the outputs of a layer over a sequence, and its memory after it.
+
+    The gradient is that of the steps one by one, but for the weights it is one product
+    of all T x N rows at the end. Differentiated as it stands, the scan would add up a
+    matrix [H, G H] in every step, which takes longer than the rest.
+
+    Args:
+      rnn_type: a name in `KINDS`, with G gates.
+      memory: before the sequence.
+      from_input: [T, N, G H] x W_ih + b_ih.
+      is_first: [T, N] bool, where the memory is cleared before the step.
+      hidden_kernel: [H, G H] W_hh.
+      hidden_bias: [G H] b_hh.
+
+    Returns:
+      [T, N, H], and the memory after the last step.
+    """
+    weights = hidden_kernel, hidden_bias
+    return _unroll(rnn_type, memory, from_input, is_first, *weights)[0]
+
+
+def _unroll(
+    rnn_type: str,
+    memory: Any,
+    from_input: Array,
+    is_first: Array,
+    hidden_kernel: Array,
+    hidden_bias: Array,
+) -> tuple[Any, Any]:
+    """Returns what `unroll` does, and what its gradient reads."""
+
+    def step(memory: Any, inputs: tuple[Array, Array]) -> tuple[Any, Any]:
+        from_input, is_first = inputs
+        memory = forget(memory, is_first)
+        from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
+        after = KINDS[rnn_type].step(memory, from_input, from_hidden)
+        return after, (after.hidden, memory, from_hidden)
+
+    last, (hidden, before, from_hidden) = jax.lax.scan(
+        step, memory, (from_input, is_first)
+    )
+    return (hidden, last), (before, from_input, from_hidden, is_first, hidden_kernel)
+
+
+def _unroll_gradient(rnn_type: str, kept: Any, cotangents: Any) -> Any:
+    """Returns the gradient of `unroll` from those of its results, backward in time."""
+    before, from_input, from_hidden, is_first, hidden_kernel = kept
+    of_hidden, of_last = cotangents
+
+    def step(of_memory: Any, inputs: Any) -> tuple[Any, Any]:
+        *arguments, is_first, of_output = inputs
+        of_memory = of_memory._replace(hidden=of_memory.hidden + of_output)
+        pull_back = jax.vjp(KINDS[rnn_type].step, *arguments)[1]
+        of_before, of_input, of_from_hidden = pull_back(of_memory)
+        through = product(of_from_hidden, hidden_kernel.T)
+        of_before = of_before._replace(hidden=of_before.hidden + through)
+        return forget(of_before, is_first), (of_input, of_from_hidden)
+
+    inputs = before, from_input, from_hidden, is_first, of_hidden
+    of_memory, (of_input, of_from_hidden) = jax.lax.scan(
+        step, of_last, inputs, reverse=True
+    )
+    rows = of_from_hidden.reshape(-1, of_from_hidden.shape[-1])
+    columns = before.hidden.reshape(-1, before.hidden.shape[-1]).T
+    kind = hidden_kernel.dtype
+    of_kernel = product(columns, rows.astype(kind)).astype(kind)
+    return of_memory, of_input, None, of_kernel, rows.sum(axis=0)
+
+
+unroll.defvjp(_unroll, _unroll_gradient)
+
+
 class RecurrentLayer(nn.Module):
     """One layer of an LSTM or a GRU, with both of torch's biases.
 
@@ -114,21 +196,13 @@ class RecurrentLayer(nn.Module):
         # Of all steps at once: one large product and not T small ones.
         from_input = _plus(product(x, input_kernel), input_bias)
 
-        def step(memory: Any, from_input: Array) -> Any:
-            from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-            return one_step(memory, from_input, from_hidden)
-
-        if is_first is None:
-            memory = step(memory, from_input)
-            return memory.hidden, memory
-
-        def scanned(memory: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
-            from_input, is_first = inputs
-            memory = step(forget(memory, is_first), from_input)
-            return memory, memory.hidden
-
-        memory, hidden = jax.lax.scan(scanned, memory, (from_input, is_first))
-        return hidden, memory
+        if is_first is not None:
+            return unroll(
+                self.rnn_type, memory, from_input, is_first, hidden_kernel, hidden_bias
+            )
+        from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
+        memory = one_step(memory, from_input, from_hidden)
+        return memory.hidden, memory
 
 
 class RNN(nn.Module):

@@ -9,8 +9,7 @@ from ppo_jax import Continuous, TrainState
 from ppo_jax.export import export_policy
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.evaluation import Observed
-from ppo_jax.policies.conv import CNNConfig
-from ppo_jax.policies.models import ModelConfig
+from ppo_jax.policies.models import CNNConfig, ModelConfig
 from ppo_jax.runs.config import Config, parts_of
 
 T, N = 30, 3
