@@ -27,6 +27,7 @@ def update_options() -> argparse.ArgumentParser:
     parser.add_argument("--num-envs", type=int, default=512)
     parser.add_argument("--num-steps", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--network", choices=["mlp", "lstm"], default="mlp")
     return parser
 
 
@@ -37,6 +38,7 @@ def print_update(clock: Clock, args: argparse.Namespace, **who: str):
         **who,
         "num_envs": args.num_envs,
         "num_steps": args.num_steps,
+        "network": args.network,
         "first_s": round(clock.seconds[0], 4),
         "update_s": round(statistics.median(clock.seconds[1:]), 5),
         "best_s": round(min(clock.seconds[1:]), 5),

@@ -19,6 +19,16 @@ from tensordict import TensorDict
 from timing import Clock, print_update, update_options
 
 OBS_DIM, ACTION_DIM = 48, 12
+MODELS = {
+    "mlp": {"class_name": "MLPModel", "hidden_dims": [256, 128, 64]},
+    "lstm": {
+        "class_name": "RNNModel",
+        "rnn_type": "lstm",
+        "rnn_hidden_dim": 256,
+        "rnn_num_layers": 1,
+        "hidden_dims": [128, 128, 128],
+    },
+}
 
 
 def main():
@@ -27,29 +37,26 @@ def main():
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    ppo = make_ppo(args.num_envs, args.num_steps)
+    ppo = make_ppo(args.network, args.num_envs, args.num_steps)
     clock = Clock()
     for _ in range(1 + args.repeats):
         last_obs = fill(ppo, args.num_envs, args.num_steps)
         with clock:
-            ppo.compute_returns(last_obs)
+            with torch.inference_mode():  # as its runner has it
+                ppo.compute_returns(last_obs)
             ppo.update()
 
     print_update(
         clock,
         args,
-        library="rsl_rl",
+        library="rsl_rl" + f" with {args.threads} threads" * (args.threads > 1),
         version=version("rsl-rl-lib"),
         torch=torch.__version__,
     )
 
 
-def make_ppo(num_envs, num_steps):
-    model = {
-        "class_name": "MLPModel",
-        "hidden_dims": [256, 128, 64],
-        "activation": "elu",
-    }
+def make_ppo(network, num_envs, num_steps):
+    model = MODELS[network] | {"activation": "elu"}
     config = {
         "num_steps_per_env": num_steps,
         "obs_groups": {"actor": ["policy"], "critic": ["policy"]},

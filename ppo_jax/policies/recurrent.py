@@ -76,11 +76,12 @@ class Kind(NamedTuple):
     num_gates: int
     memory: Callable[..., Any]
     step: Callable[..., Any]
+    reads_sum: bool  # of what comes from the input and from the memory, and no more
 
 
 KINDS = {
-    "lstm": Kind(4, LSTMMemory, lstm_step),
-    "gru": Kind(3, GRUMemory, gru_step),
+    "lstm": Kind(4, LSTMMemory, lstm_step, reads_sum=True),
+    "gru": Kind(3, GRUMemory, gru_step, reads_sum=False),
 }
 
 
@@ -141,24 +142,29 @@ def _unroll_gradient(rnn_type: str, kept: Any, cotangents: Any) -> Any:
     """Returns the gradient of `unroll` from those of its results, backward in time."""
     before, from_input, from_hidden, is_first, hidden_kernel = kept
     of_hidden, of_last = cotangents
+    kind = KINDS[rnn_type]
+    # Laid out once: XLA on a CPU would turn it over in every step.
+    transposed = jax.lax.optimization_barrier(hidden_kernel.T)
 
     def step(of_memory: Any, inputs: Any) -> tuple[Any, Any]:
         *arguments, is_first, of_output = inputs
         of_memory = of_memory._replace(hidden=of_memory.hidden + of_output)
-        pull_back = jax.vjp(KINDS[rnn_type].step, *arguments)[1]
+        pull_back = jax.vjp(kind.step, *arguments)[1]
         of_before, of_input, of_from_hidden = pull_back(of_memory)
-        through = product(of_from_hidden, hidden_kernel.T)
+        through = product(of_from_hidden, transposed)
         of_before = of_before._replace(hidden=of_before.hidden + through)
+        of_input = () if kind.reads_sum else of_input
         return forget(of_before, is_first), (of_input, of_from_hidden)
 
     inputs = before, from_input, from_hidden, is_first, of_hidden
     of_memory, (of_input, of_from_hidden) = jax.lax.scan(
         step, of_last, inputs, reverse=True
     )
+    of_input = of_from_hidden if kind.reads_sum else of_input
     rows = of_from_hidden.reshape(-1, of_from_hidden.shape[-1])
     columns = before.hidden.reshape(-1, before.hidden.shape[-1]).T
-    kind = hidden_kernel.dtype
-    of_kernel = product(columns, rows.astype(kind)).astype(kind)
+    of_kernel = product(columns, rows.astype(hidden_kernel.dtype))
+    of_kernel = of_kernel.astype(hidden_kernel.dtype)
     return of_memory, of_input, None, of_kernel, rows.sum(axis=0)
 
 
@@ -183,8 +189,11 @@ class RecurrentLayer(nn.Module):
         Returns:
           The output, and the memory after the last step.
         """
-        num_gates, _, one_step = KINDS[self.rnn_type]
-        width, limit = num_gates * self.hidden_dim, 1.0 / math.sqrt(self.hidden_dim)
+        kind = KINDS[self.rnn_type]
+        width, limit = (
+            kind.num_gates * self.hidden_dim,
+            1.0 / math.sqrt(self.hidden_dim),
+        )
 
         def uniform(key: Key, shape: tuple[int, ...]) -> Array:
             return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
@@ -201,7 +210,7 @@ class RecurrentLayer(nn.Module):
                 self.rnn_type, memory, from_input, is_first, hidden_kernel, hidden_bias
             )
         from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-        memory = one_step(memory, from_input, from_hidden)
+        memory = kind.step(memory, from_input, from_hidden)
         return memory.hidden, memory
 
 

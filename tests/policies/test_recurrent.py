@@ -160,3 +160,28 @@ def test_samples_of_a_network_with_memory_are_refused():
     with pytest.raises(ValueError, match="reads sequences"):
         network.policy(params, network.prepare(stats, obs))
     assert network.value(params, network.prepare(stats, obs)).shape == (N,)
+
+
+def test_no_matrix_is_added_up_in_a_step(two_layers):
+    """The gradient of the weights is one product at the end: no loop carries it."""
+    module, params, x, memory, is_first = two_layers
+
+    def total(params):
+        return module.apply(params, x, memory, is_first)[0].sum()
+
+    program = jax.make_jaxpr(jax.grad(total))(params)
+    carried = set(_carried(program.jaxpr))
+    shapes = {name: p.shape for name, p in params["params"]["layer_1"].items()}
+    assert (N, H) in carried
+    assert not carried & {shapes["hidden_kernel"], shapes["input_kernel"]}
+
+
+def _carried(jaxpr):
+    """Yields the shape of everything that a scan carries, at any depth."""
+    for equation in jaxpr.eqns:
+        for inner in equation.params.values():
+            yield from _carried(inner.jaxpr) if hasattr(inner, "jaxpr") else ()
+        if equation.primitive.name == "scan":
+            skipped = equation.params["num_consts"]
+            carried = equation.invars[skipped:][: equation.params["num_carry"]]
+            yield from (x.aval.shape for x in carried)
