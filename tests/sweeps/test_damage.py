@@ -16,13 +16,6 @@ CHUNKS = ["stage0_program0_chunk0", "stage0_program0_chunk1"]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("home"))
-        yield
-
-
-@pytest.fixture(scope="module")
 def finished(home):
     """The folder of a sweep of two settings, in a chunk each."""
     assert running.call(script, *WORDS, "--name=whole") == 0

@@ -32,14 +32,6 @@ FOUR = ("--population=4", "--num_envs=32", "save_interval=2")
 PBT = ("--pbt", "--perturbation_interval=2", "--quantile_fraction=0.5")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder to sweep in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("home"))
-        yield
-
-
 def run_sweep(name, *argv):
     assert running.call(script, *TINY, *RATES, *argv, f"--name={name}") == 0
     (folder,) = script.SWEEPS.glob(f"*_{name}")

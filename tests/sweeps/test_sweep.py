@@ -48,14 +48,6 @@ AXES = ("learning_rate=1e-3,1e-2", "gamma=0.9,0.99", "--seeds=3")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder to sweep in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("home"))
-        yield
-
-
-@pytest.fixture(scope="module")
 def swept(home):
     """The folder of a sweep of 4 settings x 3 seeds, in one chunk."""
     return run_sweep(*AXES)
