@@ -9,6 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RUN = HERE / "results.json"
+RECURRENT = HERE / "recurrent_results.json"
 SWEEP = HERE / "sweep_results.json"
 REPORT = HERE.parent / "docs" / "benchmarks.md"
 SPEED = {"cartpole": "steps_per_s", "vmap": "steps_per_s", "update": "update_s"}
@@ -27,12 +28,15 @@ def write() -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `uv run --script benchmarks/run.py` and, where it says sweeps, "
-        "`benchmarks/sweep.py`; all numbers of a table come from one run, in which the "
-        "libraries took turns. Read the ratios: above 1, ppo_jax is ahead.",
+        "Written by `uv run --script benchmarks/run.py` and, where it says memory and "
+        "sweeps, `benchmarks/recurrent.py` and `benchmarks/sweep.py`; all numbers of a "
+        "table come from one run, in which the libraries took turns. Read the ratios: "
+        "above 1, ppo_jax is ahead.",
     ]
     if RUN.exists():
         lines += run_lines(json.loads(RUN.read_text()))
+    if RECURRENT.exists():
+        lines += recurrent_lines(json.loads(RECURRENT.read_text()))
     if SWEEP.exists():
         lines += sweep_lines(json.loads(SWEEP.read_text()))
     REPORT.write_text("\n".join(lines) + "\n")
@@ -89,6 +93,19 @@ UPDATE_TEXT = [
     "compiling. skrl adapts its rate once per epoch, and clips the value without the "
     "maximum: it does a little less per minibatch. torch has one thread: with two, on "
     "two cores, they starve each other and an update takes seconds.",
+]
+
+
+def recurrent_lines(results: dict) -> list[str]:
+    """Returns what `recurrent.py` measured: the update of a network with memory."""
+    lines = ["", "## The update with memory", "", where(results), ""]
+    return [*lines, *RECURRENT_TEXT, "", *table("update", results["cases"])]
+
+
+RECURRENT_TEXT = [
+    "Actor and critic with an LSTM of 256 units before 128-128-128 ELU, as Isaac Lab's "
+    "ANYmal D has them; the rest as above. rsl_rl has its best number of threads where "
+    "its ratio is the least.",
 ]
 
 

@@ -1,6 +1,6 @@
-"""Layers as expressions of ONNX operators: activations, linear, recurrent, of images.
+"""Layers as expressions of ONNX operators: hidden and recurrent ones.
 
-Letters in the shape comments: B observations, H hidden units, C channels.
+Letters in the shape comments: B observations, D inputs, H hidden units, G gates.
 """
 
 import math
@@ -10,16 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppo_jax.export.graph import ABSENT, Value, apply, apply_many, constant, linear
-from ppo_jax.policies.conv import (
-    LAYER_NORM_EPSILON,
-    POOL,
-    POOL_STRIDE,
-    padding_of,
-)
-from ppo_jax.policies.models import CNNConfig, ModelConfig
+from ppo_jax.policies.models import ModelConfig
 from ppo_jax.types import Array, Params
-
-FLOAT32 = 1  # as onnx.TensorProto numbers types
 
 
 def hidden_layers(config: ModelConfig, params: Params, x: Value) -> Value:
@@ -106,105 +98,3 @@ def recurrent_layer(
         cell.op, count, *inputs, hidden_size=hidden_size, **cell.attributes
     )
     return outputs[1:]
-
-
-# --- images
-
-
-def image_features(config: CNNConfig, params: Params, image: Value, size: Any) -> Value:
-    """Returns the features [B, F] of an image, flattened in the order C, H, W.
-
-    Args:
-      config: of the encoder.
-      params: of it.
-      image: [B, C, H, W] of any type; integers are taken as they are.
-      size: (H, W).
-    """
-    if config.spatial_softmax != "none":
-        raise ValueError(
-            f"spatial_softmax = {config.spatial_softmax!r} cannot be written as ONNX"
-        )
-    x = apply("Cast", image, to=FLOAT32)
-    for index, layer in enumerate(config.layers()):
-        step = kernel, stride, dilation = layer[1:4]
-        sides = [0, 0]
-        if config.padding != "none":
-            sides = [padding_of(pixels, *step) for pixels in size]
-        x = _convolved(config.padding, params[f"layer_{index}"], x, step, sides)
-        size = [
-            (pixels + 2 * side - dilation * (kernel - 1) - 1) // stride + 1
-            for pixels, side in zip(size, sides, strict=True)
-        ]
-        if layer.norm == "layer":
-            x = _layer_norm(params[f"norm_{index}"], x)
-        x = ACTIVATIONS[config.activation.lower()](x)
-        if layer.max_pool:
-            x = apply(
-                "MaxPool",
-                x,
-                kernel_shape=[POOL] * 2,
-                strides=[POOL_STRIDE] * 2,
-                pads=[1] * 4,
-            )
-            size = [(pixels + 2 - POOL) // POOL_STRIDE + 1 for pixels in size]
-    if config.global_pool != "none":
-        op = "ReduceMax" if config.global_pool == "max" else "ReduceMean"
-        return apply(op, x, constant([2, 3], dtype=np.int64), keepdims=0)
-    return apply("Flatten", x, axis=1)
-
-
-def _convolved(
-    padding: str,
-    layer: Mapping[str, Array],
-    x: Value,
-    step: tuple[int, int, int],
-    sides: Sequence[int],
-) -> Value:
-    """Returns a convolution of kernel, stride and dilation, with padded sides."""
-    kernel, stride, dilation = step
-    if padding == "circular":  # the mode of Pad is younger than the opset
-        for axis, side in zip((2, 3), sides, strict=True):
-            x = _wrapped(x, axis, side)
-    elif padding in PAD_MODES:
-        pads = [0, 0, *sides, 0, 0, *sides]
-        x = apply("Pad", x, constant(pads, dtype=np.int64), mode=PAD_MODES[padding])
-    own = [*sides, *sides] if padding == "zeros" else [0] * 4
-    return apply(
-        "Conv",
-        x,
-        constant(layer["kernel"]),
-        constant(layer["bias"]),
-        kernel_shape=[kernel] * 2,
-        strides=[stride] * 2,
-        dilations=[dilation] * 2,
-        pads=own,
-    )
-
-
-PAD_MODES = {"reflect": "reflect", "replicate": "edge"}
-
-
-def _wrapped(x: Value, axis: int, side: int) -> Value:
-    """Returns x with its end before it and its beginning after it, `side` of each."""
-    if side == 0:
-        return x
-    end = _part(x, axis, -side, np.iinfo(np.int64).max)
-    beginning = _part(x, axis, 0, side)
-    return apply("Concat", end, x, beginning, axis=axis)
-
-
-def _part(x: Value, axis: int, start: int, stop: int) -> Value:
-    numbers = (constant([n], dtype=np.int64) for n in (start, stop, axis))
-    return apply("Slice", x, *numbers)
-
-
-def _layer_norm(layer: Mapping[str, Array], x: Value) -> Value:
-    """Returns each image with mean 0 and variance 1 over C, H, W, scaled, shifted."""
-    return apply(
-        "LayerNormalization",
-        x,
-        constant(layer["scale"]),
-        constant(layer["bias"]),
-        axis=1,
-        epsilon=LAYER_NORM_EPSILON,
-    )

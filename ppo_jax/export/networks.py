@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppo_jax.export.graph import Interface, Value, apply, constant, linear, placeholder
-from ppo_jax.export.layers import CELLS, hidden_layers, image_features, recurrent_layer
+from ppo_jax.export.images import image_features
+from ppo_jax.export.layers import CELLS, hidden_layers, recurrent_layer
 from ppo_jax.options import nearest
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.policies.normalization import STD_OFFSET, RunningStats
@@ -103,7 +104,8 @@ def cnn(actor: Actor) -> Encoded:
             actor.config.encoder_of(name),
             actor.params["cnns"][name],
             placeholder(name),
-            group.shape[1:],
+            (group.shape[1], group.shape[2]),
+            group.dtype,
         )
         for name, group in images.items()
     ]

@@ -100,6 +100,7 @@ def test_a_memory_that_is_not_cleared_is_noticed(tmp_path, monkeypatch):
 
 # --- images
 
+CUT = {"output_channels": (3,), "kernel_size": (1,), "stride": (3,)}
 IMAGES = {
     "plain": {},
     "zeros": {"padding": "zeros", "kernel_size": (5, 3)},
@@ -108,6 +109,11 @@ IMAGES = {
     "circular": {"padding": "circular", "stride": (2, 1), "dilation": (1, 2)},
     "max": {"global_pool": "max", "stride": (2,)},
     "avg": {"global_pool": "avg", "activation": "tanh"},
+    "cut": {"padding": "circular", **CUT},
+    "cut edge": {"padding": "replicate", **CUT},
+    "each its own": {"norm": ("layer", "none"), "max_pool": (False, True)},
+    "isaaclab": {"spatial_softmax": "isaaclab", "padding": "zeros"},
+    "mjlab": {"spatial_softmax": "mjlab", "spatial_softmax_temperature": 0.5},
 }
 
 
@@ -115,6 +121,13 @@ IMAGES = {
 def test_every_encoder_of_images_acts_the_same(tmp_path, name):
     case = Case(cnn(**IMAGES[name]), ("camera", "policy"))
     assert case.export(tmp_path / "policy.onnx").difference < 1e-5
+
+
+def test_depth_that_is_missing_is_seen_as_in_training(tmp_path):
+    """Isaac Lab's encoder takes NaN for far; the vectors beside it are finite."""
+    case, seen = Case(cnn(spatial_softmax="isaaclab"), ("depth", "policy")), observed()
+    seen.obs["depth"][:, :, :, ::2, 1] = np.nan
+    assert case.export(tmp_path / "policy.onnx", seen).difference < 1e-5
 
 
 def test_images_are_inputs_of_their_groups_names_and_types(tmp_path):
