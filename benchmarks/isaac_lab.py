@@ -25,7 +25,6 @@ from typing import NamedTuple
 import page
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads starve each other here
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -33,6 +32,7 @@ RESULTS = HERE / "isaac_lab_results.json"
 REPORT = HERE.parent / "docs" / "isaac_lab_speed.md"
 
 TASK = "Isaac-Cartpole-Direct"
+DEVICE = "cpu"  # benchmarks/gpu.py has another
 NUM_STEPS = 16  # per iteration, as rsl_rl's configuration of the task has it
 LIBRARIES = ("ppo_jax, in_jit", "ppo_jax, host", "rsl_rl", "skrl (JAX)")
 WARM_UP = 5  # iterations in which programs are compiled
@@ -48,7 +48,9 @@ class Call(NamedTuple):
 
 
 def main() -> None:
+    global DEVICE
     args = parse()
+    DEVICE = args.device
     if args.library:
         result = measure(args.library, args.num_envs, args.iterations)
         print(f"\n{RESULT}{json.dumps(result)}", flush=True)
@@ -80,6 +82,7 @@ def measure_all(libraries: Iterable[str], num_envs: int, iterations: int) -> lis
 def start(library: str, num_envs: int, iterations: int) -> subprocess.Popen:
     """Starts a process: Isaac Lab holds one environment at a time in each."""
     options = {"library": library, "num_envs": num_envs, "iterations": iterations}
+    options |= {"device": DEVICE}
     words = [word for k, v in options.items() for word in (f"--{k}", str(v))]
     return subprocess.Popen(
         [sys.executable, __file__, *words],
@@ -117,7 +120,8 @@ def measure(library: str, num_envs: int, iterations: int) -> dict:
         else:
             train(num_envs, iterations, calls)
     whole, outside = [], []
-    for first in range(WARM_UP * NUM_STEPS, len(calls) - NUM_STEPS, NUM_STEPS):
+    warm_up = min(WARM_UP, iterations - 2)
+    for first in range(warm_up * NUM_STEPS, len(calls) - NUM_STEPS, NUM_STEPS):
         seconds = calls[first + NUM_STEPS].arrived - calls[first].started
         steps = calls[first : first + NUM_STEPS]
         whole.append(seconds)
@@ -144,7 +148,7 @@ def train_ppo_jax(
         "num_envs": num_envs,
         "max_iterations": iterations,
         "algorithm.timeout_bootstrap": "last_value",  # rsl_rl's
-        "simulator.device": "cpu",
+        "simulator.device": DEVICE,
         "simulator.bridge": driver,
         "save_interval": iterations + 1,
     }
@@ -164,11 +168,11 @@ def train_rsl_rl(num_envs: int, iterations: int, calls: list[Call]) -> None:
     import importlib.metadata as metadata
 
     agent_cfg = handle_deprecated_rsl_rl_cfg(agent_cfg, metadata.version("rsl-rl-lib"))
-    with launch_simulation(env_cfg, {"device": "cpu"}):
+    with launch_simulation(env_cfg, {"device": DEVICE}):
         env = gymnasium.make(TASK, cfg=env_cfg)
         wrapped = RslRlVecEnvWrapper(env, clip_actions=agent_cfg.clip_actions)
-        settings = agent_cfg.to_dict() | {"device": "cpu"}
-        learner = OnPolicyRunner(wrapped, settings, log_dir="run", device="cpu")
+        settings = agent_cfg.to_dict() | {"device": DEVICE}
+        learner = OnPolicyRunner(wrapped, settings, log_dir="run", device=DEVICE)
         time_calls(env.unwrapped, calls)
         learner.learn(iterations, init_at_random_ep_len=True)
         env.close()
@@ -193,7 +197,7 @@ def train_skrl(num_envs: int, iterations: int, calls: list[Call]) -> None:
         "timesteps": iterations * NUM_STEPS,
         "close_environment_at_exit": False,
     }
-    with launch_simulation(env_cfg, {"device": "cpu"}):
+    with launch_simulation(env_cfg, {"device": DEVICE}):
         env = gymnasium.make(TASK, cfg=env_cfg)
         learner = Runner(SkrlVecEnvWrapper(env, ml_framework="jax"), agent_cfg)
         time_calls(env.unwrapped, calls)
@@ -205,7 +209,7 @@ def resolve(agent: str, num_envs: int) -> tuple:
     from envs.isaac_lab import resolve_task
 
     env_cfg, agent_cfg = resolve_task(TASK, agent)
-    env_cfg.scene.num_envs, env_cfg.sim.device, env_cfg.seed = num_envs, "cpu", 42
+    env_cfg.scene.num_envs, env_cfg.sim.device, env_cfg.seed = num_envs, DEVICE, 42
     return env_cfg, agent_cfg
 
 
@@ -276,6 +280,7 @@ def parse():
         "--library", choices=LIBRARIES, help="be the worker of this one"
     )
     parser.add_argument("--num_envs", type=int, default=1024)
+    parser.add_argument("--device", default=DEVICE)
     return parser.parse_args()
 
 

@@ -15,7 +15,7 @@ ANYmal D has with memory.
 import os
 from importlib.metadata import version
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jax.numpy as jnp

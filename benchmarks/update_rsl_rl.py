@@ -55,7 +55,7 @@ def main():
     )
 
 
-def make_ppo(network, num_envs, num_steps):
+def make_ppo(network, num_envs, num_steps, device="cpu"):
     model = MODELS[network] | {"activation": "elu"}
     config = {
         "num_steps_per_env": num_steps,
@@ -83,23 +83,26 @@ def make_ppo(network, num_envs, num_steps):
     }
     env = SimpleNamespace(num_envs=num_envs, num_actions=ACTION_DIM)
     with contextlib.redirect_stdout(sys.stderr):  # it prints its models
-        return PPO.construct_algorithm(random_obs(num_envs), env, config, "cpu")
+        return PPO.construct_algorithm(
+            random_obs(num_envs, device), env, config, device
+        )
 
 
-def fill(ppo, num_envs, num_steps):
+def fill(ppo, num_envs, num_steps, device="cpu"):
     with torch.inference_mode():
-        obs = random_obs(num_envs)
+        obs = random_obs(num_envs, device)
         for _ in range(num_steps):
             ppo.act(obs)
-            reward = torch.randn(num_envs)
-            done = torch.rand(num_envs) < 0.01
-            obs = random_obs(num_envs)
+            reward = torch.randn(num_envs, device=device)
+            done = torch.rand(num_envs, device=device) < 0.01
+            obs = random_obs(num_envs, device)
             ppo.process_env_step(obs, reward, done, {})
     return obs
 
 
-def random_obs(num_envs):
-    return TensorDict({"policy": torch.randn(num_envs, OBS_DIM)}, batch_size=[num_envs])
+def random_obs(num_envs, device="cpu"):
+    obs = {"policy": torch.randn(num_envs, OBS_DIM, device=device)}
+    return TensorDict(obs, batch_size=[num_envs])
 
 
 if __name__ == "__main__":

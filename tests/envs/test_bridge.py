@@ -277,10 +277,10 @@ def read_late(env_state, timestep, w):
     return env_state, jnp.zeros((N, A)) + env_state, (timestep.obs, reward)
 
 
-@pytest.mark.parametrize("takes_the_next_action", [True, False])
-def test_what_is_lent_is_read_before_the_next_step_writes_there(takes_the_next_action):
+def require_late_reads(takes_the_next_action, device="cpu"):
+    """What a program is lent is read before the next step writes there."""
     w, action = jnp.eye(128), jnp.zeros((N, A))
-    env = bridge(ToyEnv(), "host")
+    env = bridge(ToyEnv(device=device), "host")
     env_state, _ = env.reset(jax.random.key(0))
     actions, read = [], []
     for _ in range(6):
@@ -290,11 +290,16 @@ def test_what_is_lent_is_read_before_the_next_step_writes_there(takes_the_next_a
             action = following
         read.append(rest)
     assert int(env_state) == 7
-    env = bridge(ToyEnv(), "host")
+    env = bridge(ToyEnv(device=device), "host")
     env_state, _ = env.reset(jax.random.key(0))
     for action, (obs, reward) in zip(actions, read, strict=True):
         env_state, timestep = jax.block_until_ready(env.step(env_state, action))
         assert_equal_trees((obs, reward), (timestep.obs, timestep.reward))
+
+
+@pytest.mark.parametrize("takes_the_next_action", [True, False])
+def test_what_is_lent_is_read_before_the_next_step_writes_there(takes_the_next_action):
+    require_late_reads(takes_the_next_action)
 
 
 def test_a_step_from_the_host_exports_an_action_and_imports_nothing(monkeypatch):
@@ -722,6 +727,8 @@ def compare_drivers(device):
     assert_equal_trees(walks["in_jit"], walks["host"])
     for leaf in jax.tree.leaves(walks["host"]):
         assert np.isfinite(np.asarray(leaf, np.float32)).all()
+    for takes_the_next_action in (True, False):
+        require_late_reads(takes_the_next_action, device)
     print(f"{jax.default_backend()}: both drivers agree")
 
 

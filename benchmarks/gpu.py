@@ -1,0 +1,453 @@
+"""What only a GPU can show: checks of both drivers, and how fast all is there.
+
+    uv run --python 3.12 --extra isaaclab --extra cuda benchmarks/gpu.py
+    JAX_PLATFORMS=cpu uv run --python 3.12 --extra isaaclab benchmarks/gpu.py --small
+
+Less than eight minutes on one card. Every section is a process of its own with a time
+limit; one that fails is named at the end, and the others go on. The result replaces the
+last part of docs/gpu.md; with `--small` everything is tiny and nothing is written, so
+that any machine shows whether this script still runs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+PAGE = HERE.parent / "docs" / "gpu.md"
+MARK = "<!-- benchmarks/gpu.py writes what follows -->"
+RESULT = "section's lines "
+SECONDS = 300  # that a section may take
+TESTS = "tests/envs/test_bridge.py"
+DIRECT, MANAGER = "Isaac-Cartpole-Direct", "Isaac-Cartpole"
+
+
+def main() -> int:
+    args = parse()
+    if args.section:
+        lines = SECTIONS[args.section](args.small)
+        print(f"\n{RESULT}{json.dumps(lines)}", flush=True)
+        sys.stdout.flush()
+        os._exit(0)  # a simulator may not end by itself
+    started, page, failed = time.perf_counter(), [], []
+    for name in args.only or SECTIONS:
+        lines = run_section(name, args.small)
+        failed += [name] * (lines is None)
+        section = ["", f"### {name}", "", *(lines or ["failed"])]
+        print("\n".join(section), flush=True)
+        page += section
+    print(f"\n{time.perf_counter() - started:.0f} s in all; failed: {failed or 'none'}")
+    if not args.small and not args.only:
+        kept = PAGE.read_text().partition(MARK)[0]
+        PAGE.write_text("\n".join([kept + MARK, *page]) + "\n")
+        print(f"wrote {PAGE}")
+    return 1 if failed else 0
+
+
+def run_section(name: str, small: bool) -> list[str] | None:
+    """Returns the lines of a section, or None if it failed."""
+    words = [sys.executable, __file__, "--section", name, *["--small"] * small]
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "OMP_NUM_THREADS": "1"}
+    environment["ISAACSIM_ASSET_ROOT"] = str(HERE.parent / "tests/data/isaac_assets")
+    try:
+        done = subprocess.run(
+            words,
+            env=environment | os.environ,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{name}: more than {SECONDS} s")
+        return None
+    for line in done.stdout.splitlines():
+        if line.startswith(RESULT):
+            return json.loads(line.removeprefix(RESULT))
+    print(f"{name} failed:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}")
+    return None
+
+
+# --- checks
+
+
+def machine(small: bool) -> list[str]:
+    """Says where this ran."""
+    import jax
+    import torch
+
+    names = ("isaaclab", "newton", "rsl-rl-lib")
+    others = ", ".join(f"{name} {version_of(name)}" for name in names)
+    commit = subprocess.run(
+        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    kind = jax.devices()[0].device_kind
+    return [
+        f"{kind} ({jax.default_backend()}), {os.cpu_count()} host cores, Python "
+        f"{sys.version.split()[0]}, jax {jax.__version__}, torch {torch.__version__}, "
+        f"{others}; commit {commit or 'unknown'}{', small sizes' if small else ''}."
+    ]
+
+
+def calls(small: bool) -> list[str]:
+    """Counts a simulator's calls in a compiled iteration, compiled in four ways."""
+    import jax
+
+    from envs.programs import OPTIONS, count_calls
+    from ppo_jax.loops.training import init_run, iterate
+
+    rows = []
+    for barrier in (False, True):
+        env, ppo, hparams = idle_parts(small, barrier)
+        step = partial(iterate, ppo, env, 16, hparams=hparams)
+        start = partial(init_run, ppo, env, hparams)
+        lowered = jax.jit(step).lower(jax.eval_shape(start, jax.random.key(0)))
+        asked = count_calls(lowered.as_text())
+        for options in (None, OPTIONS.get(jax.default_backend())):
+            found = count_calls(lowered.compile(options).as_text() or "")
+            how = "without the fusion" if options else "as jax.jit compiles"
+            behind = "an optimization_barrier" if barrier else "nothing"
+            rows.append(f"| {behind} | {how} | {asked} | {found} |")
+    return [
+        "An iteration with a simulator that does nothing. More calls found than asked "
+        "for is the fault that `env.jit` avoids.",
+        "",
+        "| behind the callback | compiled | asked for | found |",
+        "|---|---|---|---|",
+        *dict.fromkeys(rows),
+    ]
+
+
+def tests(small: bool) -> list[str]:
+    """Runs the tests that are marked `gpu`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", "-m", "gpu", "-rs", TESTS],
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stdout[-3000:])
+    reasons = [x for x in done.stdout.splitlines() if x.startswith("SKIPPED")]
+    last = done.stdout.strip().splitlines()[-1]
+    return [f"`pytest -m gpu {TESTS}`: {last}.", *dict.fromkeys(reasons)]
+
+
+def drivers(small: bool) -> list[str]:
+    """Trains five iterations with each driver and compares every bit."""
+    rows = []
+    for task in (DIRECT,) if small else (DIRECT, MANAGER):
+        weights, curves = zip(
+            *(trained(task, x, small) for x in ("in_jit", "host")), strict=True
+        )
+        rows.append(f"| {task} | {differing(*weights)} | {differing(*curves)} |")
+    return [
+        f"Real Isaac Lab, Newton, {2 if small else 5} iterations of 16 steps; the "
+        "simulator's calls are counted after each of them.",
+        "",
+        "| task | weights, optimizer, statistics | metrics |",
+        "|---|---|---|",
+        *rows,
+    ]
+
+
+def trained(task: str, driver: str, small: bool) -> tuple[list, list]:
+    """Returns what was learned, and all metrics, as arrays."""
+    import jax
+    import numpy as np
+
+    from ppo_jax.cli.tasks import default_config, open_trainer
+    from ppo_jax.runs import runner
+    from ppo_jax.runs.config_fields import override
+
+    iterations = 2 if small else 5
+    changes = {
+        "num_envs": 16 if small else 1024,
+        "num_steps_per_env": 16,
+        "max_iterations": iterations,
+        "simulator.device": device(),
+        "simulator.bridge": driver,
+        "save_interval": iterations + 1,
+        "logger": "none",
+    }
+    if small:
+        changes |= {"actor.hidden_dims": [8], "critic.hidden_dims": [8]}
+    config, history = override(default_config(task), changes), []
+    with tempfile.TemporaryDirectory() as folder, open_trainer(config) as trainer:
+        outcome = runner.run_training(
+            trainer, Path(folder), on_iteration=lambda p: history.append(p.scalars)
+        )
+        learned = jax.tree.map(np.array, outcome.run.train)
+    names = sorted(name for name in history[0] if "time" not in name)
+    names = [name for name in names if not name.startswith(("log/", "steps_per"))]
+    curves = np.array([[scalars[name] for name in names] for scalars in history])
+    return jax.tree.leaves(learned), [curves]
+
+
+def differing(left: list, right: list) -> str:
+    import numpy as np
+
+    if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(left, right)):  # noqa: B905
+        return "equal to the last bit"
+    most = max(float(np.nanmax(abs(a - b))) for a, b in zip(left, right) if a.size)  # noqa: B905
+    return f"differ by {most:.2g} at most"
+
+
+# --- speed
+
+
+def isaac_lab(small: bool) -> list[str]:
+    """Times the training loops on the real simulator, an iteration each in turn."""
+    import isaac_lab as benchmark
+
+    benchmark.DEVICE = device()
+    num_envs, iterations = (16, 4) if small else (4096, 40)
+    libraries = ["ppo_jax, in_jit", "ppo_jax, host", "rsl_rl"][: 1 if small else 3]
+    found = benchmark.measure_all(libraries, num_envs, iterations)
+    rows = []
+    for r in found:
+        ratio = r["steps_per_s"] / found[-1]["steps_per_s"]
+        rows.append(
+            f"| {r['library']} | {1000 * r['iteration_s']:.1f} | {r['steps_per_s']:,} "
+            f"| {1000 * r['outside_s']:.1f} | {ratio:.2f} |"
+        )
+    return [
+        f"{DIRECT}, {num_envs} environments x {benchmark.NUM_STEPS} steps, in turn:",
+        "",
+        "| loop | iteration (ms) | env steps/s | outside `env.step` (ms) | of rsl_rl |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def host_time(small: bool) -> list[str]:
+    """Times what a step costs beside a simulator that does nothing."""
+    import bridge
+
+    sizes = [(16, 4)] if small else [(64, 24), (4096, 24)]
+    rows = []
+    for num_envs, num_steps in sizes:
+        of = bridge.measure(num_envs, num_steps, repeats=3 if small else 30)
+        rows.append(f"| {num_envs} | {of['host']:.0f} | {of['in_jit']:.0f} |")
+    return [
+        "Microseconds of a step beside a simulator that does nothing:",
+        "",
+        "| environments | host | in_jit |",
+        "|---|---|---|",
+        *rows,
+    ]
+
+
+def update(small: bool) -> list[str]:
+    """Times the update alone in each precision, and rsl_rl's."""
+    import jax
+    import jax.numpy as jnp
+    import update_ppo_jax as ours
+
+    from ppo_jax import (
+        Continuous,
+        Hyperparams,
+        ModelConfig,
+        PPOConfig,
+        actor_critic,
+        make_ppo,
+    )
+
+    num_envs, num_steps = (64, 4) if small else (4096, 24)
+    model = ModelConfig(hidden_dims=(256, 128, 64))
+    network = actor_critic(Continuous(ours.ACTION_DIM), model, model)
+    rows, hparams = [], Hyperparams()
+    for precision in ("default",) if small else ("default", "highest", "bfloat16"):
+        ppo = make_ppo(network, PPOConfig(precision=precision))
+        obs = {"policy": jnp.zeros((num_envs, ours.OBS_DIM))}
+        state = jax.jit(ppo.init)(jax.random.key(0), obs, hparams)
+        fill = partial(ours.random_rollout, ppo, num_steps=num_steps, num_envs=num_envs)
+        rollout = jax.jit(fill)(state, jax.random.key(1))
+        step = jax.jit(ppo.update).lower(state, hparams, rollout, jax.random.key(2))
+        compiled = step.compile()
+        ms = milliseconds(
+            lambda run=compiled, s=state, r=rollout: run(
+                s, hparams, r, jax.random.key(2)
+            )
+        )
+        rows.append(f"| ppo_jax, {precision} | {ms:.1f} |")
+    rows.append(f"| rsl_rl, its best of 1, 2, 4 threads | {rsl_rl_update(small):.1f} |")
+    return [
+        f"{num_envs} x {num_steps} samples, observations {ours.OBS_DIM}, actions "
+        f"{ours.ACTION_DIM}, 256-128-64, 5 epochs of 4 minibatches:",
+        "",
+        "| | ms |",
+        "|---|---|",
+        *rows,
+    ]
+
+
+def rsl_rl_update(small: bool) -> float:
+    """Returns the milliseconds of rsl_rl's update, the best of several settings."""
+    import torch
+    import update_rsl_rl as theirs
+
+    num_envs, num_steps = (64, 4) if small else (4096, 24)
+    ppo = theirs.make_ppo("mlp", num_envs, num_steps, device())
+    best = float("inf")
+    for threads in (1,) if small else (1, 2, 4):
+        torch.set_num_threads(threads)
+        for _ in range(3 if small else 6):
+            last_obs = theirs.fill(ppo, num_envs, num_steps, device())
+            synchronize()
+            started = time.perf_counter()
+            with torch.inference_mode():  # as its runner has it
+                ppo.compute_returns(last_obs)
+            ppo.update()
+            synchronize()
+            best = min(best, 1000 * (time.perf_counter() - started))
+    return best
+
+
+def native(small: bool) -> list[str]:
+    """Times whole iterations of tasks in JAX, alone and with many seeds at once."""
+    rows = []
+    cases = [("Cartpole", 64, 1), ("Cartpole", 64, 2)]
+    if not small:
+        cases = [("Cartpole", n, 1) for n in (1024, 4096, 65536)]
+        cases += [("Cartpole", 1024, seeds) for seeds in (16, 64)]
+        cases += [("Franka-Lift", 4096, 1)]
+    for task, num_envs, seeds in cases:
+        ms, steps = iteration_of(task, num_envs, seeds)
+        speed = 1000 * seeds * num_envs * steps / ms
+        rows.append(
+            f"| {task} | {num_envs} x {steps} | {seeds} | {ms:.2f} | {speed:,.0f} |"
+        )
+    return [
+        "| task | environments x steps | seeds | iteration (ms) | env steps/s |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def iteration_of(task: str, num_envs: int, seeds: int) -> tuple[float, int]:
+    """Returns the milliseconds of an iteration, and its steps."""
+    import jax
+
+    from configs import config_for
+    from envs import make
+    from ppo_jax import make_ppo, parts_of
+    from ppo_jax.loops.training import init_run, iterate
+    from ppo_jax.runs.config_fields import override
+
+    config, env = (
+        override(config_for(task), {"num_envs": num_envs}),
+        make(task, num_envs),
+    )
+    network, ppo_config, hparams = parts_of(config, env.action_space)
+    ppo, steps = make_ppo(network, ppo_config), config.num_steps_per_env
+
+    def several(runs):
+        once = jax.vmap(lambda run: iterate(ppo, env, steps, run, hparams))
+        return jax.lax.scan(lambda runs, _: once(runs), runs, length=5)
+
+    keys = jax.random.split(jax.random.key(0), seeds)
+    runs = jax.jit(jax.vmap(partial(init_run, ppo, env, hparams)))(keys)
+    compiled = jax.jit(several).lower(runs).compile()
+    return milliseconds(lambda: compiled(runs)) / 5, steps
+
+
+# --- what they share
+
+
+def device() -> str:
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def version_of(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def idle_parts(small: bool, barrier: bool) -> tuple:
+    """Returns a simulator that does nothing, an algorithm and its numbers."""
+    import bridge
+    import jax
+
+    from envs.bridge import BridgedEnv
+    from ppo_jax import Hyperparams, ModelConfig, actor_critic, make_ppo
+
+    class Behind(BridgedEnv):
+        """Hands out nothing of the callback but what has passed a barrier."""
+
+        def step(self, env_state, action):
+            return jax.lax.optimization_barrier(super().step(env_state, action))
+
+    from envs.bridge import bridge as connect
+
+    env = connect(bridge.idle(16 if small else 4096, device()), "in_jit")
+    if barrier:
+        env = Behind(env.info, env.link, env.driver)
+    model = ModelConfig(hidden_dims=(8,) if small else (64, 64))
+    network = actor_critic(env.action_space, model, model)
+    return env, make_ppo(network), Hyperparams()
+
+
+def milliseconds(run: Callable[[], object]) -> float:
+    """Returns the median of ten calls, after one that is not counted."""
+    import statistics
+
+    import jax
+
+    jax.block_until_ready(run())
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+SECTIONS: dict[str, Callable[[bool], list[str]]] = {
+    "machine": machine,
+    "calls": calls,
+    "tests": tests,
+    "drivers": drivers,
+    "isaac_lab": isaac_lab,
+    "host_time": host_time,
+    "update": update,
+    "native": native,
+}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="tiny, and write nothing")
+    parser.add_argument("--only", nargs="*", choices=SECTIONS, help="these sections")
+    parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The script for a GPU runs whole on a CPU, so that it runs where a GPU is lent."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rsl_rl", reason="needs Isaac Lab and rsl_rl")
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_section_runs_with_small_sizes_and_the_page_stays(tmp_path):
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    done = subprocess.run(
+        [sys.executable, "benchmarks/gpu.py", "--small"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    for found in (
+        "| nothing | as jax.jit compiles | 1 | 1 |",
+        "needs a CUDA device",
+        "| Isaac-Cartpole-Direct | equal to the last bit | equal to the last bit |",
+        "| ppo_jax, in_jit |",
+        "failed: none",
+    ):
+        assert found in done.stdout
+    assert (ROOT / "docs" / "gpu.md").read_text() == page
