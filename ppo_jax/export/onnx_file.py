@@ -86,9 +86,9 @@ def export_policy(
     observed = observed._replace(obs=obs)
     found = trial.replay(model, observed, groups)
     wanted = trial.play(config, action_space, state, observed)
-    agreement = Agreement(
-        path, trial.interface(model), len(wanted), trial.difference(found, wanted)
-    )
+    reach = trial.reach_of(config, action_space)
+    difference = trial.difference(found, wanted, reach)
+    agreement = Agreement(path, trial.interface(model), len(wanted), difference)
     if not agreement.difference <= TOLERANCE:
         raise Disagrees(
             f"{path} was not written: over {agreement.num_observations} observations "

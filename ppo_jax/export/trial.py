@@ -16,10 +16,28 @@ TOLERANCE = 1e-5  # relative to the largest action
 BATCH = "batch"  # what a free number of observations is called in a file
 
 
-def difference(found: Any, wanted: Any) -> float:
-    """Returns the largest difference, relative to the largest number wanted."""
-    largest = max(np.abs(wanted).max(), TOLERANCE)
+def difference(found: Any, wanted: Any, reach: float = TOLERANCE) -> float:
+    """Returns the largest difference, relative to the largest number wanted.
+
+    Args:
+      found: numbers of a file.
+      wanted: those of the policy.
+      reach: what the largest number is taken for if it is smaller.
+    """
+    largest = max(np.abs(wanted).max(), reach)
     return float(np.abs(found - wanted).max() / largest)
+
+
+def reach_of(config: Config, action_space: ActionSpace) -> float:
+    """Returns how large an action has to be for rounding to be small beside it.
+
+    That of a Beta is rounded as the ends of its range are, also where it is near 0.
+    """
+    distribution = config.actor.distribution_cfg
+    is_discrete = isinstance(action_space, Discrete)
+    if is_discrete or not distribution or "Beta" not in distribution.class_name:
+        return TOLERANCE
+    return max(map(abs, distribution.action_range))
 
 
 def interface(model: bytes) -> str:

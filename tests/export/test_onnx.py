@@ -5,6 +5,7 @@ Those with memory, or of images, are in `test_onnx_encoders.py`.
 
 import sys
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import jax
@@ -152,6 +153,17 @@ def test_every_activation_acts_the_same(tmp_path, name):
     assert written.difference < 1e-5
 
 
+def test_a_beta_that_stays_near_zero_is_exact_enough(tmp_path):
+    """Its actions are low + share (high - low): rounded as the range is, not as 0."""
+    config = config_with(DistributionConfig("BetaDistribution"))
+    state = learned(config)
+    for layer in ("alpha", "beta"):
+        head = state.params["actor"]["head"][layer]
+        head["kernel"], head["bias"] = head["kernel"] * 1e-5, head["bias"] * 0.0
+    assert np.abs(mode(config, state, first(observed()))).max() < 1e-3
+    assert export(tmp_path / "policy.onnx", config, state).difference < 1e-6
+
+
 def test_every_network_and_head_can_be_written():
     """A kind that is trained and not exported is found here."""
     assert networks.NETWORKS.keys() == MODULES.keys()
@@ -230,3 +242,25 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match="need onnx and onnxruntime: uv sync --extra"):
         export(Path("policy.onnx"), config_with())
+
+
+# --- the table of the page
+
+
+def test_the_table_of_the_page_has_every_network_and_head():
+    """Written by a command, of which one cell is made again, of fewer observations."""
+    root = Path(__file__).parents[2]
+    spec = spec_from_file_location("table", root / "benchmarks/onnx_differences.py")
+    table = module_from_spec(spec)
+    spec.loader.exec_module(table)
+    section = (root / "docs" / "deploy.md").read_text().split(table.HEADING)[1]
+    lines = [x for x in section.split("\n## ")[0].splitlines() if x.startswith("| ")]
+    title, *rows = [[cell.strip() for cell in x.strip("|").split("|")] for x in lines]
+    assert title[2:] == list(table.HEADS)
+    kinds = [config.get("class_name", "MLPModel") for config in table.NETWORKS.values()]
+    assert set(kinds) == networks.NETWORKS.keys()
+    assert [row[:2] for row in rows] == [
+        [name, normaliser] for name in table.NETWORKS for normaliser in ("yes", "no")
+    ]
+    assert all(0 < float(cell) < 1e-5 for row in rows for cell in row[2:])
+    assert table.difference("GRU 256", True, "Beta", num_steps=5) < 1e-5
