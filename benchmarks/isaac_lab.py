@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import page
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads starve each other here
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, the simulator's included
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -237,7 +237,8 @@ def report(results: list[dict], machine: str) -> str:
         "",
         "Written by `benchmarks/isaac_lab.py`, which says at its head how it measures. "
         "Each library runs its own loop on the real simulator, one iteration each in "
-        f"turn, on one machine: {machine}, no GPU.",
+        f"turn, on one machine: {machine}, no GPU. torch has one thread in all of them, "
+        "the simulator's torch included; `OMP_NUM_THREADS` gives it another number.",
         "",
         f"Rounds: {rounds}; numbers are medians, and a share or ratio is the median of "
         "those of the rounds. Above 1, ppo_jax inside the jit is ahead.",

@@ -21,8 +21,18 @@ import page
 
 HERE = Path(__file__).resolve().parent
 
-CARTPOLE = ["cartpole_ppo_jax.py", "cartpole_rejax.py"]
-UPDATE = ["update_ppo_jax.py", "update_rsl_rl.py", "update_skrl.py"]
+# A script and its own options: torch once for each number of threads, so that a peer's
+# best one is on the page. XLA has all cores, which is its default and cannot be less.
+THREADS = sorted({1, 2, os.cpu_count() or 1})
+CARTPOLE = [("cartpole_ppo_jax.py", {}), ("cartpole_rejax.py", {})]
+UPDATE = [
+    ("update_ppo_jax.py", {}),
+    *(
+        ("update_rsl_rl.py", {"threads": n})
+        for n in sorted({1, 2, os.cpu_count() or 1})
+    ),
+    ("update_skrl.py", {}),
+]
 CASES = [
     ("cartpole", CARTPOLE, {"num-envs": 4, "num-steps": 128}),
     ("cartpole", CARTPOLE, {"num-envs": 64, "num-steps": 128, "learning-rate": 2e-3}),
@@ -39,18 +49,22 @@ def main():
     for kind, scripts, size in cases:
         rounds = []
         for number in range(args.rounds):
-            rounds.append([run(script, size, args.quick) for script in scripts])
-            print(f"{kind} {size}, round {number + 1} of {args.rounds}", flush=True)
+            rounds.append([run(name, size | own, args.quick) for name, own in scripts])
+            load = os.getloadavg()[0]
+            print(
+                f"{kind} {size}, round {number + 1} of {args.rounds}, load {load:.1f}"
+            )
             for result in rounds[-1]:
                 print(f"  {json.dumps(result)}", flush=True)
         measured.append({"kind": kind, "size": size, "rounds": rounds})
-    page.keep(page.RUN, {"rounds": args.rounds, "cases": measured})
+    kinds = {kind for kind, *_ in cases}
+    page.keep(page.RUN, {"rounds": args.rounds, "cases": measured}, instead_of=kinds)
 
 
 def run(script: str, size: dict, quick: bool) -> dict:
     """Runs one script in its own environment; returns the line that it prints."""
     options = dict(size)
-    if quick and script in CARTPOLE:
+    if quick and script.startswith("cartpole"):
         options["env-steps"] = 100_000
     words = [
         word for name, value in options.items() for word in (f"--{name}", str(value))
