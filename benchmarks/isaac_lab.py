@@ -237,8 +237,9 @@ def report(results: list[dict], machine: str) -> str:
         "",
         "Written by `benchmarks/isaac_lab.py`, which says at its head how it measures. "
         "Each library runs its own loop on the real simulator, one iteration each in "
-        f"turn, on one machine: {machine}, no GPU. torch has one thread in all of them, "
-        "the simulator's torch included; `OMP_NUM_THREADS` gives it another number.",
+        f"turn, on one machine: {machine}, no GPU. torch has one thread in all of "
+        "them, the simulator's torch included; `OMP_NUM_THREADS` gives it another "
+        "number.",
         "",
         f"Rounds: {rounds}; numbers are medians, and a share or ratio is the median of "
         "those of the rounds. Above 1, ppo_jax inside the jit is ahead.",

@@ -110,9 +110,9 @@ UPDATE_TEXT = [
     "Returns, then 5 epochs of 4 minibatches: observations 48, actions 12, networks "
     "256-128-64 ELU, Adam, adaptive learning rate, float32. The first call holds the "
     "compiling. skrl adapts its rate once per epoch, and clips the value without the "
-    "maximum: it does a little less per minibatch. rsl_rl is eager, its default, and has "
-    "a row for each number of threads: its best is where its ratio is the least. JAX "
-    "has all cores.",
+    "maximum: it does a little less per minibatch. rsl_rl is eager, its default, and "
+    "has a row for each number of threads: its best is where its ratio is the least. "
+    "JAX has all cores.",
 ]
 ONE_THREAD_TEXT = [
     "In this table torch has **one** thread, which is not its best: on a quiet machine "
