@@ -34,7 +34,16 @@ from envs.drivers import (
 )
 from envs.programs import Program, WrongCalls
 from envs.torch_env import TorchEnv, result_of
-from ppo_jax.types import Array, EnvInfo, Key, Obs, Simulator, TimeStep
+from ppo_jax.types import (
+    Array,
+    AugmentFn,
+    Continuous,
+    EnvInfo,
+    Key,
+    Obs,
+    Simulator,
+    TimeStep,
+)
 
 DRIVERS = ("in_jit", "host")
 
@@ -160,6 +169,21 @@ class BridgedEnv(Simulator):
         """Returns what the simulator tells a robot; see `TorchEnv.deployment`."""
         tell = getattr(self.torch_env, "deployment", None)
         return tell(groups) if tell else {}
+
+    def symmetry(self, augment: Any, obs: Obs) -> AugmentFn:
+        """Returns a symmetry of the simulator's, in torch, as a function in JAX.
+
+        Args:
+          augment: rsl_rl's function of (env, obs, actions).
+          obs: {group: [N, ...]}, shapes of the observations.
+        """
+        from envs.torch_symmetry import recover
+
+        if not isinstance(self.action_space, Continuous):
+            raise ValueError("a symmetry in torch needs actions that are continuous")
+        shapes = {group: x.shape[1:] for group, x in obs.items()}
+        env, num_actions = self.torch_env, self.action_space.dim
+        return recover(augment, env, shapes, num_actions, env.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what of the simulator a resumed run puts back, as plain values."""

@@ -64,6 +64,11 @@ class IsaacLabEnv(TorchEnv):
             isaac.cfg.compute_final_obs = problem is None
 
     @property
+    def unwrapped(self) -> Any:
+        """The environment of Isaac Lab, as functions for rsl_rl ask for it."""
+        return self.isaac
+
+    @property
     def has_final_obs(self) -> bool:
         """Whether Isaac Lab observes once more before each auto-reset."""
         return bool(self.isaac.cfg.compute_final_obs)

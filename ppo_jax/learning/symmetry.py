@@ -5,6 +5,7 @@ left and right of a robot. K copies of every sample come of it, the first the or
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -38,16 +39,26 @@ class Symmetry(NamedTuple):
     mirror_loss_coeff: float = 0.0
 
 
-def symmetry_of(config: SymmetryConfig) -> Symmetry:
+def symmetry_of(
+    config: SymmetryConfig, take_over: Callable[[Any], AugmentFn] | None = None
+) -> Symmetry:
     """Returns what a configuration asks for, its function loaded.
 
+    Args:
+      config: names the function.
+      take_over: makes a function in JAX of one of rsl_rl's, of (env, obs, actions).
+
     Raises:
-      ValueError: there is no such function, or it is one of rsl_rl's, in torch.
+      ValueError: there is no such function, or it is one of rsl_rl's and there is
+        nothing to take it over.
     """
     field = "symmetry_cfg.data_augmentation_func"
     path = config.data_augmentation_func
     augment = load(path, field)
-    if not callable(augment) or "env" in inspect.signature(augment).parameters:
+    in_torch = callable(augment) and "env" in inspect.signature(augment).parameters
+    if in_torch and take_over:
+        augment = take_over(augment)
+    elif in_torch or not callable(augment):
         raise ValueError(
             f"{field} = {path!r} is no function of (obs, action) in JAX, but "
             "rsl_rl's of (env, obs, actions) or no function: give one in JAX"

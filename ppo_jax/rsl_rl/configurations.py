@@ -134,18 +134,12 @@ def _distillation(runner: dict[str, Any]) -> dict[str, Any]:
 
 
 def _symmetry(symmetry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of the symmetry, its function as a path.
-
-    Raises:
-      UnsupportedFeature: the function is Isaac Lab's, which is one in torch.
-    """
+    """Returns the settings of the symmetry, its function as a path."""
     given = _given(symmetry)
     augment = given.get("data_augmentation_func")
     if callable(augment):
         path = f"{augment.__module__}:{getattr(augment, '__qualname__', '')}"
-        given["data_augmentation_func"] = augment = path
-    if str(augment).startswith("isaaclab"):
-        raise UnsupportedFeature("symmetry_cfg")
+        given["data_augmentation_func"] = path
     return given
 
 

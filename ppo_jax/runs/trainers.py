@@ -79,8 +79,10 @@ def _make_ppo(config: Config, env: Env) -> PPO:
     network, ppo_config, _ = parts_of(config, env.action_space)
     symmetry, rnd, rnd_cfg = None, None, ppo_config.rnd_cfg
     if ppo_config.symmetry_cfg:
-        symmetry = symmetry_of(ppo_config.symmetry_cfg)
         _, obs = jax.eval_shape(env.reset, jax.random.key(config.seed))
+        in_torch = getattr(env, "symmetry", None)  # of a simulator
+        take_over = partial(in_torch, obs=obs) if in_torch else None
+        symmetry = symmetry_of(ppo_config.symmetry_cfg, take_over)
         check_augmentation(symmetry.augment, obs, env.action_space)
     if rnd_cfg:
         rnd = make_rnd(rnd_cfg, env.step_dt, config.obs_groups)

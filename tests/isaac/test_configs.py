@@ -138,8 +138,7 @@ def test_what_is_translated_and_what_is_missing(translations):
         for found in translations.values()
     )
     assert counts == {
-        "translated": 90,
-        "symmetry_cfg": 7,
+        "translated": 97,
         f"{CONTRIB}.ur10_particle_push.agents.rsl_rl_ppo_cfg"
         ":UR10ParticlePushGaussianDistribution": 1,
         f"{CONTRIB}.keyboard.agents.models:SharedEncoderPPO": 1,

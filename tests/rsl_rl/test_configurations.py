@@ -427,10 +427,6 @@ def test_a_class_is_named_in_any_way_that_rsl_rl_takes(class_name, missing):
     ("configuration", "feature"),
     [
         (of_before_version_4(class_name="StudentTeacher"), "StudentTeacher"),
-        (
-            runner({"symmetry_cfg": {"data_augmentation_func": IN_TORCH}}),
-            "symmetry_cfg",
-        ),
         (runner(actor={"distribution_cfg": {"class_name": "Mine"}}), "Mine"),
         (of_students({"class_name": "Mine"}), "Mine"),
         (of_students(student={"class_name": "TransformerModel"}), "TransformerModel"),
