@@ -54,11 +54,11 @@ ADAPTERS: dict[str, tuple[str, str, str]] = {
 }
 
 GROUP = "ppo_jax.tasks"  # entry points: factories of tasks that other packages have
-SIMULATORS = ("mjlab",)  # prefixes of tasks that run in one
+SIMULATORS = ("mjlab", "torch", "gymnasium-torch")  # prefixes of tasks that run in one
 
 
 def simulator_of(task: str) -> str | None:
-    """Returns which simulator a task runs in, "isaaclab" or "mjlab"; None: it is JAX.
+    """Returns which simulator a task runs in, "isaaclab", or a prefix; None: JAX.
 
     Raises:
       ImportError: it is called as Isaac Lab's are, but that is not installed.

@@ -2,11 +2,13 @@
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from envs.curricula import progress_of, reset_with
+from envs.deployment import joined
 from envs.dlpack import Tensor
 from envs.episode_log import EpisodeLog
 from envs.gym_spaces import flatten_groups
@@ -102,6 +104,25 @@ class MjlabEnv(TorchEnv):
         from mjlab.utils.os import dump_yaml
 
         dump_yaml(path, asdict(self.mjlab.cfg))
+
+    def deployment(self, groups: Sequence[str]) -> dict[str, str]:
+        """Returns what mjlab itself writes into the policy of a robot's joints.
+
+        A task without a "robot" whose "joint_pos" are its actions tells nothing, and of
+        observations it tells those of the group "actor" alone.
+        """
+        from mjlab.rl.exporter_utils import get_base_metadata
+
+        try:
+            facts = get_base_metadata(self.mjlab, run_path="")
+        except (AssertionError, KeyError, ValueError):
+            return {}
+        facts.pop("run_path")
+        return {
+            name: joined(value) if isinstance(value, list) else str(value)
+            for name, value in facts.items()
+            if not name.startswith("observation_") or list(groups) == ["actor"]
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Returns how far the curricula are."""

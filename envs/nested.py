@@ -95,10 +95,10 @@ def _as(old: Any, text: str, may_be_none: bool) -> Any:
     if dataclasses.is_dataclass(old) or callable(old):
         extra = ", or none to leave it out" if may_be_none else ""
         raise ValueError(f"a path inside it{extra}; it is no single value")
-    return _like(old, _literal(text))
+    return _like(old, literal(text))
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
     """Reads a Python literal, or true, false, none; else what was typed."""
     if text.lower() in WORDS:
         return WORDS[text.lower()]

@@ -18,6 +18,9 @@ EXACT = {"reward": {*SMALL, "torch.bool"}, "terminated": FLAGS, "truncated": FLA
 class TorchEnv(Described, Protocol):
     """N auto-resetting environments in torch.
 
+    `info`, `device`, `has_final_obs`, `reset`, `step` and `set_episode_length` are what
+    it has to have; who inherits has the rest. docs/simulators.md builds one.
+
     The tensors that it returns may be the buffers that its next step writes. The
     action that it gets is its own: it may keep it, or write to it.
     """
@@ -43,11 +46,14 @@ class TorchEnv(Described, Protocol):
 
     def drain_log(self) -> dict[str, float]:
         """Returns what was logged since the last call, and forgets it."""
-        ...
+        return {}
 
     def save_config(self, path: Path) -> None:
-        """Writes the simulator's configuration as YAML."""
-        ...
+        """Writes the simulator's configuration as YAML; here, its few facts."""
+        import yaml
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump({"environments": repr(self.info)}))
 
     def deployment(self, groups: Sequence[str]) -> dict[str, str]:
         """Returns what a robot must know to act as here; may be left out.
@@ -74,8 +80,7 @@ class TorchEnv(Described, Protocol):
         """Goes on from what `state_dict` returned, from the next `reset` on."""
 
     def close(self) -> None:
-        """Ends the simulator."""
-        ...
+        """Ends the simulator; twice does nothing."""
 
 
 class Result(NamedTuple):

@@ -15,6 +15,7 @@ import pytest
 
 import ppo_jax
 from configs import config_for
+from envs import SIMULATORS
 from ppo_jax.cli import command_line, play, sweep, sweep_plan, train
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import configurations
@@ -116,13 +117,16 @@ def test_the_code_of_the_pages_runs(code, capsys, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("script", "words"), script_commands())
 def test_every_command_is_understood(script, words):
-    arguments = command_line.parse(words, SCRIPTS[script])
+    task = command_line.peek(words, "task") or "Cartpole"
+    is_simulated = task.startswith(("Isaac", *(f"{prefix}:" for prefix in SIMULATORS)))
+    foreign = ("env.",) if is_simulated else ()
+    arguments = command_line.parse(words, SCRIPTS[script], foreign=foreign)
     if script == "train.py":
-        task = str(arguments.flags.get("task", "Cartpole"))
-        override(config_for(task), train.config_overrides(arguments))
+        config = Config(task=task) if is_simulated else config_for(task)
+        override(config, train.config_overrides(arguments))
     if script == "sweep.py" and not {"resume", "export"} & arguments.flags.keys():
-        if str(arguments.flags.get("task", "")).startswith("Isaac"):
-            pytest.importorskip("isaaclab", reason="the plan needs Isaac Lab")
+        if is_simulated:
+            pytest.skip("the plan needs the simulator")
         sweep_plan.make_plan(arguments)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ppo_jax.runs.config import Config
+from ppo_jax.runs.config import Config, SimulatorConfig
+from ppo_jax.runs.config_fields import override
 
 if TYPE_CHECKING:
     from ppo_jax.types import Env
@@ -85,6 +86,32 @@ def _mjlab_tasks() -> list[str]:
     return [PREFIX + name for name in registered_tasks()]
 
 
+def _own_config(task: str, agent: str, tokens: Sequence[str]) -> Config:
+    if agent:
+        raise ValueError(f"--agent {agent}: {task} registers none: leave it away")
+    ours = dict(x.split("=", 1) for x in tokens if x.startswith(AGENT_TOKENS))
+    theirs = tuple(x for x in tokens if not x.startswith(AGENT_TOKENS))
+    simulator = SimulatorConfig(overrides=theirs)
+    config = Config(
+        task=task,
+        experiment_name=task.rpartition(":")[2],
+        init_at_random_ep_len=not task.startswith("gymnasium"),
+        simulator=simulator,
+    )
+    return override(config, ours)
+
+
+def _make_own_env(
+    config: Config, num_envs: int, play_mode: bool = False, film: bool = False
+) -> "Env":
+    from envs.own_simulators import make_own_env
+
+    del play_mode, film  # it is as its function makes it
+    how = _in_common(config)
+    how.pop("seed")  # `reset` seeds
+    return make_own_env(config.task, num_envs, **how)
+
+
 def _in_common(config: Config) -> dict[str, Any]:
     """Returns how a configuration asks for environments, whatever makes them."""
     simulator, bootstrap = config.simulator, config.algorithm.timeout_bootstrap
@@ -116,5 +143,25 @@ BACKENDS = {
         "mjlab:NAME",
         "mjlab",
         _mjlab_tasks,
+    ),
+    "torch": Backend(
+        "your simulator",
+        ("env.",),
+        _own_config,
+        _make_own_env,
+        "torch:MODULE:FUNCTION",
+        "torch",
+        lambda: ["torch:MODULE:FUNCTION  a TorchEnv that your function makes"],
+    ),
+    "gymnasium-torch": Backend(
+        "your environments",
+        ("env.",),
+        _own_config,
+        _make_own_env,
+        "gymnasium-torch:MODULE:FUNCTION",
+        "torch",
+        lambda: [
+            "gymnasium-torch:MODULE:FUNCTION  Gymnasium's vector environments of torch"
+        ],
     ),
 }

@@ -2,6 +2,7 @@
 
 import traceback
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ from walking import (
 )
 
 from envs.bridge import bridge
-from envs.mjlab_tasks import make_mjlab_env, registered_tasks
+from envs.mjlab_env import MjlabEnv
+from envs.mjlab_tasks import make_mjlab_env, registered_tasks, resolve_task
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.training import init_run, iterate, train
@@ -182,6 +184,25 @@ def test_nan_is_named_by_group_and_environment(make):
     _, metrics = rollout_of(env, 2)
     for name in ("obs['actor']", "obs['critic']"):
         assert metrics[f"nonfinite/{name}"].tolist() == [2, *[-1] * 7]
+
+
+@pytest.mark.parametrize("groups", [["actor"], ["actor", "critic"]])
+def test_a_robots_metadata_is_what_mjlab_writes(groups):
+    """Of the real Go1, which need not be stepped for it."""
+    from mjlab.envs import ManagerBasedRlEnv
+    from mjlab.rl.exporter_utils import get_base_metadata, list_to_csv_str
+
+    go1 = ManagerBasedRlEnv(resolve_task("Mjlab-Velocity-Flat-Unitree-Go1")[0], "cpu")
+    told = MjlabEnv.deployment(SimpleNamespace(mjlab=go1), groups)  # type: ignore[arg-type]
+    written = get_base_metadata(go1, run_path="")
+    assert len(told["joint_names"].split(",")) == 12
+    assert ("observation_names" in told) == (groups == ["actor"])
+    for name, text in told.items():
+        assert text == list_to_csv_str(written[name])
+
+
+def test_a_task_without_a_robot_tells_nothing(make):
+    assert make(BALANCE).deployment(["actor"]) == {}
 
 
 # -- training
