@@ -103,7 +103,7 @@ def unroll(
     Args:
       rnn_type: a name in `KINDS`, with G gates.
       memory: before the sequence.
-      from_input: [T, N, G H] x W_ih + b_ih.
+      from_input: [T, N, G H] x W_ih, and b_ih where it is not added to b_hh.
       is_first: [T, N] bool, where the memory is cleared before the step.
       hidden_kernel: [H, G H] W_hh.
       hidden_bias: [G H] b_hh.
@@ -129,12 +129,19 @@ def _unroll(
         from_input, is_first = inputs
         memory = forget(memory, is_first)
         from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-        after = KINDS[rnn_type].step(memory, from_input, from_hidden)
+        if kind.reads_sum:
+            from_input, from_hidden = (
+                jnp.zeros_like(from_input),
+                from_input + from_hidden,
+            )
+        after = kind.step(memory, from_input, from_hidden)
         return after, (after.hidden, memory, from_hidden)
 
+    kind = KINDS[rnn_type]
     last, (hidden, before, from_hidden) = jax.lax.scan(
         step, memory, (from_input, is_first)
     )
+    from_input = () if kind.reads_sum else from_input  # one array less to read again
     return (hidden, last), (before, from_input, from_hidden, is_first, hidden_kernel)
 
 
@@ -147,9 +154,11 @@ def _unroll_gradient(rnn_type: str, kept: Any, cotangents: Any) -> Any:
     transposed = jax.lax.optimization_barrier(hidden_kernel.T)
 
     def step(of_memory: Any, inputs: Any) -> tuple[Any, Any]:
-        *arguments, is_first, of_output = inputs
+        before, from_input, from_hidden, is_first, of_output = inputs
+        if kind.reads_sum:
+            from_input = jnp.zeros_like(from_hidden)
         of_memory = of_memory._replace(hidden=of_memory.hidden + of_output)
-        pull_back = jax.vjp(kind.step, *arguments)[1]
+        pull_back = jax.vjp(kind.step, before, from_input, from_hidden)[1]
         of_before, of_input, of_from_hidden = pull_back(of_memory)
         through = product(of_from_hidden, transposed)
         of_before = of_before._replace(hidden=of_before.hidden + through)
@@ -203,7 +212,11 @@ class RecurrentLayer(nn.Module):
         input_bias = self.param("input_bias", uniform, (width,))
         hidden_bias = self.param("hidden_bias", uniform, (width,))
         # Of all steps at once: one large product and not T small ones.
-        from_input = _plus(product(x, input_kernel), input_bias)
+        from_input = product(x, input_kernel)
+        if kind.reads_sum:  # the biases too, so that no array is read for one alone
+            hidden_bias = input_bias + hidden_bias
+        else:
+            from_input = _plus(from_input, input_bias)
 
         if is_first is not None:
             return unroll(
