@@ -205,6 +205,27 @@ def test_a_task_without_a_robot_tells_nothing(make):
     assert make(BALANCE).deployment(["actor"]) == {}
 
 
+def test_mjlabs_nan_guard_keeps_the_states_before(make, tmp_path):
+    """Switched on by overrides; MuJoCo plays back what it has written."""
+    import mujoco
+
+    guard = "env.sim.nan_guard"
+    overrides = [f"{guard}.enabled=true", f"{guard}.output_dir={tmp_path}"]
+    env = make(BALANCE, overrides=overrides, driver="host")
+    walk(env, 3)
+    env.torch_env.mjlab.sim.data.qvel[5] = float("nan")
+    env.torch_env.step(torch.zeros(8, 1))
+    (file,) = tmp_path.glob("nan_dump_2*.npz")
+    dump = np.load(file, allow_pickle=True)
+    about = dump["_metadata"].item()
+    assert about["nan_env_ids"] == [5]
+    model = mujoco.MjModel.from_binary_path(str(tmp_path / about["model_file"]))
+    data = mujoco.MjData(model)
+    states = [dump[name] for name in sorted(dump) if name.startswith("states_step_")]
+    mujoco.mj_setState(model, data, states[-2][0], about["state_spec"])
+    assert np.isfinite(data.qpos).all() and len(states) > 5
+
+
 # -- training
 
 
