@@ -124,25 +124,23 @@ def _unroll(
     hidden_bias: Array,
 ) -> tuple[Any, Any]:
     """Returns what `unroll` does, and what its gradient reads."""
+    kind = KINDS[rnn_type]
 
     def step(memory: Any, inputs: tuple[Array, Array]) -> tuple[Any, Any]:
         from_input, is_first = inputs
         memory = forget(memory, is_first)
         from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
         if kind.reads_sum:
-            from_input, from_hidden = (
-                jnp.zeros_like(from_input),
-                from_input + from_hidden,
-            )
+            from_hidden = from_hidden + from_input
+            from_input = jnp.zeros_like(from_input)
         after = kind.step(memory, from_input, from_hidden)
         return after, (after.hidden, memory, from_hidden)
 
-    kind = KINDS[rnn_type]
     last, (hidden, before, from_hidden) = jax.lax.scan(
         step, memory, (from_input, is_first)
     )
-    from_input = () if kind.reads_sum else from_input  # one array less to read again
-    return (hidden, last), (before, from_input, from_hidden, is_first, hidden_kernel)
+    read = () if kind.reads_sum else from_input  # one array less to read again
+    return (hidden, last), (before, read, from_hidden, is_first, hidden_kernel)
 
 
 def _unroll_gradient(rnn_type: str, kept: Any, cotangents: Any) -> Any:

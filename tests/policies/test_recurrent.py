@@ -176,6 +176,22 @@ def test_no_matrix_is_added_up_in_a_step(two_layers):
     assert not carried & {shapes["hidden_kernel"], shapes["input_kernel"]}
 
 
+def test_many_networks_at_once_are_each_alone(two_layers):
+    """As in a sweep: values and gradients of three by vmap, and of one by itself."""
+    module, _, x, memory, is_first = two_layers
+    keys = jax.random.split(jax.random.key(7), 3)
+    many = jax.vmap(lambda key: module.init(key, x[0], memory))(keys)
+
+    def total(params):
+        return (module.apply(params, x, memory, is_first)[0] ** 2).sum()
+
+    both = jax.jit(jax.value_and_grad(total))
+    alone = both(jax.tree.map(lambda p: p[1], many))
+    together = jax.tree.map(lambda y: y[1], jax.vmap(both)(many))
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, together, alone)
+
+
 def _carried(jaxpr):
     """Yields the shape of everything that a scan carries, at any depth."""
     for equation in jaxpr.eqns:
