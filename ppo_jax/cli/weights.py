@@ -27,7 +27,8 @@ def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
     experiment = flags.get("experiment_name")
     if experiment is None:
         experiment = folders.experiment_of(default_config(task))
-    folder, which = folders.find_run(flags.get("checkpoint"), str(experiment))
+    selector, meant = flags.get("checkpoint"), flags.get("task")
+    folder, which = folders.find_run(selector, str(experiment), meant)
     config = folders.load_config(folder)
     found = {"task": config.task, "experiment_name": folders.experiment_of(config)}
     for name, value in found.items():

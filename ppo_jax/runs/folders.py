@@ -111,13 +111,16 @@ def experiment_of(cfg: Config) -> str:
     return cfg.experiment_name or cfg.task.replace(":", "-")
 
 
-def find_run(selector: str | None, experiment: str) -> tuple[Path, str]:
+def find_run(
+    selector: str | None, experiment: str, task: str | None = None
+) -> tuple[Path, str]:
     """Returns a run's folder, and which of its checkpoints is meant.
 
     Args:
       selector: None or "latest" or "best", of the newest run of the experiment; or
         the path of a run, or of one checkpoint in it.
-      experiment: folder of the runs.
+      experiment: folder of the runs, which several tasks may share.
+      task: whose newest run is meant; None: of any.
 
     Raises:
       ValueError: there is no such run, or it has no checkpoint.
@@ -134,10 +137,12 @@ def find_run(selector: str | None, experiment: str) -> tuple[Path, str]:
         parent = LOG_ROOT / experiment
         runs = sorted(parent.iterdir(), reverse=True) if parent.is_dir() else []
         for folder in runs:
-            if checkpoint.iterations(folder):
+            is_meant = task is None or _read_manifest(folder).get("task", task) == task
+            if is_meant and checkpoint.iterations(folder):
                 return folder, selector or "latest"
+        whose = f" of {task}" if task else ""
         raise ValueError(
-            f"{parent} holds no run with a checkpoint: train first, "
+            f"{parent} holds no run{whose} with a checkpoint: train first, "
             "or give --checkpoint PATH"
         )
     path, which = Path(selector), "latest"

@@ -1,5 +1,7 @@
 """Folders of runs: new ones are never shared, and the right one is found."""
 
+import pytest
+
 from ppo_jax.runs import checkpoint, folders
 from ppo_jax.runs.config import Config
 
@@ -29,3 +31,16 @@ def test_newest_run_with_a_checkpoint_is_found(tmp_path, monkeypatch):
     assert folders.find_run(str(older), "") == (older, "latest")
     assert folders.find_run(f"{older}/checkpoints/", "") == (older, "latest")
     assert folders.find_run(f"{older}/checkpoints/1", "") == (older, "1")
+
+
+def test_tasks_that_share_a_folder_have_their_own_newest_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    for task in ("Cartpole", "Recall"):
+        config = Config(task=task, experiment_name="both", run_name=task)
+        made[task] = folders.new_run_folder(config)
+        checkpoint.path_of(made[task], 1).mkdir(parents=True)
+    for task, folder in made.items():
+        assert folders.find_run(None, "both", task) == (folder, "latest")
+    with pytest.raises(ValueError, match="holds no run of Franka-Lift"):
+        folders.find_run("best", "both", "Franka-Lift")
