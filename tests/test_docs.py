@@ -38,6 +38,7 @@ OURS = {
     "task",
     "num_envs",
 }
+OURS |= {"encoder_cfg", "layer_norm", "initialization", "hidden_gain", "output_gain"}
 OURS |= {"solved_return", "keep_checkpoints", "simulator"}
 
 NOT_RUN = r"(?:<!-- not run: (?P<reason>.*?) -->\n)?"

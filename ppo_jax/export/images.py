@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ppo_jax.export.graph import Value, apply, constant
-from ppo_jax.export.layers import ACTIVATIONS
+from ppo_jax.export.layers import ACTIVATIONS, layer_norm
 from ppo_jax.policies.conv import (
-    LAYER_NORM_EPSILON,
     MIN_TEMPERATURE,
     POOL,
     POOL_STRIDE,
@@ -43,7 +42,7 @@ def image_features(
     for index, layer in enumerate(config.layers()):
         x, size = _convolved(config.padding, layer, params[f"layer_{index}"], x, size)
         if layer.norm == "layer":
-            x = _layer_norm(params[f"norm_{index}"], x)
+            x = layer_norm(params[f"norm_{index}"], x)
         x = ACTIVATIONS[config.activation.lower()](x)
         if layer.max_pool:
             x, size = _max_pool(x, size)
@@ -125,18 +124,6 @@ def _part(x: Value, axis: int, start: int, stop: int) -> Value:
 
 def _integers(*numbers: int) -> Value:
     return constant(numbers, dtype=np.int64)
-
-
-def _layer_norm(params: Mapping[str, Array], x: Value) -> Value:
-    """Returns each image with mean 0 and variance 1 over C, H, W, scaled, shifted."""
-    return apply(
-        "LayerNormalization",
-        x,
-        constant(params["scale"]),
-        constant(params["bias"]),
-        axis=1,
-        epsilon=LAYER_NORM_EPSILON,
-    )
 
 
 def _max_pool(x: Value, size: Size) -> tuple[Value, Size]:

@@ -10,16 +10,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppo_jax.export.graph import ABSENT, Value, apply, apply_many, constant, linear
-from ppo_jax.policies.models import ModelConfig
+from ppo_jax.policies.mlp import LAYER_NORM_EPSILON
+from ppo_jax.policies.models import EncoderConfig, ModelConfig
 from ppo_jax.types import Array, Params
 
 
-def hidden_layers(config: ModelConfig, params: Params, x: Value) -> Value:
+def hidden_layers(
+    config: ModelConfig | EncoderConfig, params: Params, x: Value, name: str = "mlp"
+) -> Value:
     """Returns the hidden layers applied to x, each followed by the activation."""
     activation = ACTIVATIONS[config.activation.lower()]
     for index in range(len(config.hidden_dims)):
-        x = activation(linear(params[f"layer_{index}"], x, f"mlp.{2 * index}"))
+        x = linear(params[f"layer_{index}"], x, f"{name}.{2 * index}")
+        if f"norm_{index}" in params:
+            x = layer_norm(params[f"norm_{index}"], x)
+        x = activation(x)
     return x
+
+
+def vector_features(
+    config: EncoderConfig, params: Params, x: Value, name: str
+) -> Value:
+    """Returns what the encoder of a single group makes of it, [B, latent_dim]."""
+    x = hidden_layers(config, params["mlp"], x, name)
+    x = linear(params["head"], x, f"{name}.latent")
+    last = config.last_activation
+    return ACTIVATIONS[last.lower()](x) if last else x
+
+
+def layer_norm(params: Mapping[str, Array], x: Value) -> Value:
+    """Returns each sample with mean 0 and variance 1 over its axes, scaled, shifted."""
+    return apply(
+        "LayerNormalization",
+        x,
+        constant(params["scale"]),
+        constant(params["bias"]),
+        axis=1,
+        epsilon=LAYER_NORM_EPSILON,
+    )
 
 
 # --- activations

@@ -10,9 +10,14 @@ import numpy as np
 
 from ppo_jax.export.graph import Interface, Value, apply, constant, linear, placeholder
 from ppo_jax.export.images import image_features
-from ppo_jax.export.layers import CELLS, hidden_layers, recurrent_layer
+from ppo_jax.export.layers import (
+    CELLS,
+    hidden_layers,
+    recurrent_layer,
+    vector_features,
+)
 from ppo_jax.options import nearest
-from ppo_jax.policies.models import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig, is_own_class
 from ppo_jax.policies.normalization import STD_OFFSET, RunningStats
 from ppo_jax.types import Params
 
@@ -47,9 +52,28 @@ class Encoded(NamedTuple):
 
 
 def mlp(actor: Actor) -> Encoded:
-    """Returns the hidden layers of an MLP."""
-    x, interface = observation(actor, actor.groups)
-    return Encoded(_hidden(actor, x), [interface])
+    """Returns the hidden layers of an MLP.
+
+    A group that has an encoder is an input of its own, as Isaac Lab has it.
+    """
+    encoders = actor.config.encoder_cfg
+    apart = {name: x for name, x in actor.groups.items() if name in encoders}
+    _require_other_names(apart)
+    vectors = {name: x for name, x in actor.groups.items() if name not in encoders}
+    x, interface = observation(actor, vectors)
+    features = [
+        vector_features(
+            encoders[name],
+            actor.params["encoders"][name],
+            placeholder(name),
+            f"encoders.{name}",
+        )
+        for name in apart
+    ]
+    inputs = [Interface(name, (actor.batch, *x.shape)) for name, x in apart.items()]
+    if features:
+        x = apply("Concat", x, *features, axis=-1)
+    return Encoded(_hidden(actor, x), [interface, *inputs])
 
 
 def rnn(actor: Actor) -> Encoded:
@@ -92,11 +116,7 @@ def cnn(actor: Actor) -> Encoded:
       ValueError: an image has the name of the vectors.
     """
     images = {name: x for name, x in actor.groups.items() if len(x.shape) == 3}
-    if OBS in images:
-        raise ValueError(
-            f"the image {OBS!r} has the name that the file gives all vectors: call the "
-            "group otherwise"
-        )
+    _require_other_names(images)
     vectors = {name: x for name, x in actor.groups.items() if name not in images}
     x, interface = observation(actor, vectors)
     features = [
@@ -115,6 +135,14 @@ def cnn(actor: Actor) -> Encoded:
     ]
     x = apply("Concat", x, *features, axis=-1)
     return Encoded(_hidden(actor, x), [interface, *inputs])
+
+
+def _require_other_names(apart: Mapping[str, Group]) -> None:
+    if OBS in apart:
+        raise ValueError(
+            f"the group {OBS!r}, which has an encoder, has the name that the file "
+            "gives all other vectors: call the group otherwise"
+        )
 
 
 def observation(actor: Actor, groups: Mapping[str, Group]) -> tuple[Value, Interface]:
@@ -168,6 +196,15 @@ def beta(config: DistributionConfig, head: Params, x: Value) -> Value:
     )
 
 
+def tanh_gaussian(config: DistributionConfig, head: Params, x: Value) -> Value:
+    """Returns the mean, squashed: low + (tanh(mean) + 1) (high - low) / 2."""
+    low, high = map(np.float32, config.action_range)
+    squashed = apply("Tanh", linear(head["mean"], x, "head.mean"))
+    half = constant(0.5 * (high - low), "half_range")
+    stretched = apply("Mul", apply("Add", squashed, constant(1.0)), half)
+    return apply("Add", stretched, constant(low))
+
+
 NETWORKS: dict[str, Callable[[Actor], Encoded]] = {
     "MLPModel": mlp,
     "RNNModel": rnn,
@@ -177,6 +214,7 @@ HEADS: dict[str, Callable[[DistributionConfig, Params, Value], Value]] = {
     "GaussianDistribution": gaussian,
     "HeteroscedasticGaussianDistribution": gaussian,
     "BetaDistribution": beta,
+    "TanhGaussianDistribution": tanh_gaussian,
 }
 
 
@@ -187,6 +225,11 @@ def encode(actor: Actor) -> Encoded:
       ValueError: there is no function for this kind of network.
     """
     name = actor.config.class_name
+    if is_own_class(name):
+        raise ValueError(
+            f"actor.class_name = {name!r} cannot be written as ONNX: nobody says here "
+            "what it computes"
+        )
     if name not in NETWORKS:
         raise ValueError(
             f"actor.class_name = {name!r} cannot be written as ONNX: "

@@ -1,6 +1,6 @@
 """A file and the policy that it was written from, on the same observations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -64,7 +64,8 @@ def replay(model: bytes, observed: Observed, groups: tuple[str, ...]) -> Any:
       [T * N, A], time first.
     """
     session = _open(model)
-    feeds = _feeds(observed, groups)
+    inputs = {x.name for x in session.get_inputs()} - {OBS}
+    feeds = _feeds(observed, groups, inputs)
     is_first = np.asarray(observed.is_first)
     num_steps, num_envs = is_first.shape
     size = num_envs if session.get_inputs()[0].shape[0] == BATCH else 1
@@ -83,13 +84,15 @@ def _open(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
-def _feeds(observed: Observed, groups: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the inputs that are observations: all vectors as one, and each image."""
+def _feeds(
+    observed: Observed, groups: tuple[str, ...], inputs: Collection[str]
+) -> dict[str, Any]:
+    """Returns the inputs that are observations: those of their own, the rest as one."""
     obs: Any = observed.obs
-    images = {name: obs[name] for name in groups if obs[name].ndim > 3}
-    vectors = [obs[name].astype(np.float32) for name in groups if name not in images]
+    alone = {name: obs[name] for name in groups if name in inputs}
+    vectors = [obs[name].astype(np.float32) for name in groups if name not in alone]
     none = np.zeros((*observed.is_first.shape, 0), np.float32)
-    return {OBS: np.concatenate([none, *vectors], axis=-1)} | images
+    return {OBS: np.concatenate([none, *vectors], axis=-1)} | alone
 
 
 def _episodes(session: Any, feeds: dict[str, Any], is_first: Any) -> Iterator[Any]:

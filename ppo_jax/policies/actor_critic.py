@@ -1,6 +1,7 @@
 """A policy and a value function as pure functions: `actor_critic`, `from_modules`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -14,18 +15,20 @@ from ppo_jax.policies.groups import (
     require_vectors_and_images,
     resolve_obs_groups,
     split_images,
+    split_vectors,
     vector_of,
     with_vector,
 )
 from ppo_jax.policies.memory import apply_module, init_module, recurrence_of
-from ppo_jax.policies.models import DistributionConfig, ModelConfig
-from ppo_jax.policies.modules import MODULES
+from ppo_jax.policies.models import DistributionConfig, ModelConfig, is_own_class
+from ppo_jax.policies.modules import make_modules
 from ppo_jax.policies.normalization import (
     RunningStats,
     init_stats,
     normalize,
     update_stats,
 )
+from ppo_jax.policies.own_modules import init_checked
 from ppo_jax.types import (
     ActionSpace,
     ActorCritic,
@@ -76,8 +79,7 @@ def actor_critic(
             "not read, as in rsl_rl; give both without memory, or both without images"
         )
     network = from_modules(
-        MODULES[actor.class_name][0](actor, action_space),
-        MODULES[critic.class_name][1](critic),
+        *make_modules(actor, critic, action_space),
         obs_groups,
         [name for name, model in models.items() if model.obs_normalization],
         shared_parts(actor, critic) if share_cnn_encoders else (),
@@ -85,18 +87,32 @@ def actor_critic(
 
     def init(key: Key, obs: Obs) -> tuple[Params, Any]:
         for name, groups in resolve_obs_groups(obs_groups or {}, obs).items():
-            sees = models[name].class_name == "CNNModel"
-            (require_vectors_and_images if sees else require_vectors)(obs, groups)
-            if sees:
-                _require_encoders(name, models[name], split_images(obs, groups).images)
-        return network.init(key, obs)
+            _require_groups(name, models[name], obs, groups)
+        if not any(is_own_class(model.class_name) for model in models.values()):
+            return network.init(key, obs)
+        return init_checked(network, models, action_space, key, obs)
 
     return network._replace(init=init)
 
 
-def _require_encoders(name: str, model: ModelConfig, images: Collection[str]) -> None:
-    """Raises ValueError where there is an encoder without its image, or none for it."""
-    if isinstance(model.cnn_cfg, dict) and model.cnn_cfg.keys() != set(images):
+def _require_groups(
+    name: str, model: ModelConfig, obs: Obs, groups: Sequence[str]
+) -> None:
+    """Raises ValueError where a model cannot read a group, or has one more encoder."""
+    if is_own_class(model.class_name):
+        return
+    if model.class_name != "CNNModel":
+        require_vectors(obs, groups)
+        missing = sorted(model.encoder_cfg.keys() - set(groups))
+        if missing:
+            raise ValueError(
+                f"{name}.encoder_cfg has an encoder for {missing[0]!r}, but the model "
+                f"reads {', '.join(groups)}: leave it away, or name it in obs_groups"
+            )
+        return
+    require_vectors_and_images(obs, groups)
+    images = split_images(obs, groups).images
+    if isinstance(model.cnn_cfg, dict) and model.cnn_cfg.keys() != images.keys():
         raise ValueError(
             f"{name}.cnn_cfg has encoders for {', '.join(model.cnn_cfg)}, but the "
             f"images are {', '.join(images)}: give one for each of them"
@@ -109,19 +125,21 @@ def shared_parts(actor: ModelConfig, critic: ModelConfig) -> tuple[str, ...]:
     Raises:
       ValueError: nothing, or they describe it differently.
     """
-    if not actor.class_name == critic.class_name == "CNNModel":
+    has_encoders = actor.class_name == "CNNModel" or actor.encoder_cfg
+    if not has_encoders or actor.class_name != critic.class_name:
         raise ValueError(
             "share_cnn_encoders is set, but actor and critic are a "
             f"{actor.class_name} and a {critic.class_name}: give both class_name = "
-            "'CNNModel', or leave it away"
+            "'CNNModel', or both an encoder_cfg, or leave it away"
         )
-    if actor.cnn_cfg != critic.cnn_cfg:
+    field = "cnn_cfg" if actor.class_name == "CNNModel" else "encoder_cfg"
+    if getattr(actor, field) != getattr(critic, field):
         raise ValueError(
-            "share_cnn_encoders is set, but critic.cnn_cfg is another one than "
-            "actor.cnn_cfg: give the critic the actor's, or leave share_cnn_encoders "
+            f"share_cnn_encoders is set, but critic.{field} is another one than "
+            f"actor.{field}: give the critic the actor's, or leave share_cnn_encoders "
             "away"
         )
-    return ("cnns",)
+    return ("cnns",) if field == "cnn_cfg" else ("encoders",)
 
 
 def from_modules(
@@ -153,10 +171,7 @@ def from_modules(
     """
     modules: dict[str, Any] = {"actor": actor, "critic": critic}
     normalized = {name: name in obs_normalization for name in modules}
-    read = {
-        name: split_images if getattr(module, "sees_images", False) else concatenate
-        for name, module in modules.items()
-    }
+    read = {name: _reader(module) for name, module in modules.items()}
 
     def select(obs: Obs) -> dict[str, Any]:
         groups = resolve_obs_groups(obs_groups or {}, obs)
@@ -198,6 +213,14 @@ def from_modules(
 
     recurrence = recurrence_of(modules, whole)
     return ActorCritic(init, prepare, policy, value, update, recurrence, tuple(shared))
+
+
+def _reader(module: Any) -> Callable[[Obs, Sequence[str]], Any]:
+    """Returns how observation groups become what a module reads."""
+    if getattr(module, "sees_images", False):
+        return split_images
+    apart = getattr(module, "encoded_groups", ())
+    return partial(split_vectors, apart) if apart else concatenate
 
 
 def _without_shared(params: Params, shared: Sequence[str]) -> Params:

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.policies.activations import ACTIVATIONS
+from ppo_jax.policies.mlp import LAYER_NORM_EPSILON
 from ppo_jax.policies.models import CNNConfig, ModelConfig
 from ppo_jax.types import Array, Key
 
-LAYER_NORM_EPSILON = 1e-5  # torch's
 MIN_TEMPERATURE = 1e-3  # of Isaac Lab's spatial softmax
 POOL, POOL_STRIDE = 3, 2  # of max-pooling, as rsl_rl has it
 PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}

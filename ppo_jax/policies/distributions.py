@@ -10,11 +10,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import digamma, gammaln
 
 from ppo_jax.types import Array, Key
 
 LOG_2PI = math.log(2 * math.pi)
+NEXT_TO_END = 2.0**-25  # of a range: half of what float32 tells apart beside 1
+NUM_NODES = 32
 
 
 class Gaussian(NamedTuple):
@@ -54,6 +57,86 @@ class Gaussian(NamedTuple):
     def spread(self) -> Array:
         """Returns the standard deviation."""
         return self.std
+
+
+class TanhGaussian(NamedTuple):
+    """Independent normal distributions squashed by tanh into [low, high].
+
+        a = low + (tanh(u) + 1) (high - low) / 2,  u ~ N(mean, std^2)
+
+    Source: Haarnoja et al. 2018, appendix C, arXiv:1801.01290.
+    """
+
+    mean: Array  # [..., A] of u
+    std: Array  # [..., A] of u
+    low: Array  # [..., A]
+    high: Array  # [..., A]
+
+    def sample(self, key: Key) -> Array:
+        """Draws u and squashes it."""
+        return self._squash(Gaussian(self.mean, self.std).sample(key))
+
+    def log_prob(self, action: Array) -> Array:
+        """Returns ln N(u) - ln(da/du), summed over A.
+
+            u = ln((a - low) / (high - a)) / 2
+            da/du = 2 (a - low) (high - a) / (high - low)
+
+        Both distances keep their digits near the ends, where 1 - tanh(u)^2 would not.
+        A distance is at least that of the number next to the end: float32 has no
+        action between the two.
+        """
+        least = NEXT_TO_END * (self.high - self.low)
+        below = jnp.maximum(action - self.low, least)
+        above = jnp.maximum(self.high - action, least)
+        log_below, log_above = jnp.log(below), jnp.log(above)
+        z = (0.5 * (log_below - log_above) - self.mean) / self.std
+        log_density = -0.5 * z * z - jnp.log(self.std) - 0.5 * LOG_2PI
+        stretch = math.log(2.0) + log_below + log_above - jnp.log(self.high - self.low)
+        return (log_density - stretch).sum(axis=-1)
+
+    def entropy(self) -> Array:
+        """Returns that of the squashed distribution: of u, plus E[ln(da/du)].
+
+        It has no closed form: the mean is taken over 32 nodes of Gauss and Hermite, and
+        is within 0.02 for a std of u up to 3.
+        """
+        u, weight = self._nodes()
+        log_slope = 2.0 * (
+            math.log(2.0) - jnp.abs(u) - jnp.log1p(jnp.exp(-2 * jnp.abs(u)))
+        )
+        scale = jnp.log(0.5 * (self.high - self.low))
+        own = 0.5 + 0.5 * LOG_2PI + jnp.log(self.std)
+        return (own + scale + (weight * log_slope).sum(axis=0)).sum(axis=-1)
+
+    def kl_divergence(self, other: "TanhGaussian") -> Array:
+        """Returns that of u: squashing both alike does not change it."""
+        return Gaussian(self.mean, self.std).kl_divergence(
+            Gaussian(other.mean, other.std)
+        )
+
+    def mode(self) -> Array:
+        """Returns the mean of u, squashed: the median, which is what is played."""
+        return self._squash(self.mean)
+
+    def spread(self) -> Array:
+        """Returns the standard deviation on [low, high], by the same nodes."""
+        u, weight = self._nodes()
+        y = jnp.tanh(u)
+        deviation = y - (weight * y).sum(axis=0)[None]
+        variance = (weight * deviation * deviation).sum(axis=0)
+        return jnp.sqrt(variance) * 0.5 * (self.high - self.low)
+
+    def _squash(self, u: Array) -> Array:
+        return self.low + 0.5 * (jnp.tanh(u) + 1.0) * (self.high - self.low)
+
+    def _nodes(self) -> tuple[Array, Array]:
+        """Returns values of u, [32, ..., A], and their weights, [32, 1, ...]."""
+        x, weight = np.polynomial.hermite_e.hermegauss(NUM_NODES)
+        shape = (NUM_NODES,) + (1,) * self.mean.ndim
+        x = x.astype(np.float32).reshape(shape)
+        weight = (weight / weight.sum()).astype(np.float32).reshape(shape)
+        return self.mean[None] + self.std[None] * x, jnp.asarray(weight)
 
 
 class Beta(NamedTuple):

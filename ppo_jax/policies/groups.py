@@ -1,7 +1,7 @@
 """Which observation groups a model reads, and how they become one input."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -56,10 +56,11 @@ def concatenate(obs: Obs, groups: Sequence[str]) -> Array:
 
 
 class Seen(NamedTuple):
-    """What a network that sees images reads."""
+    """What a network reads that has encoders, of images or of single groups."""
 
     vector: Array  # [..., D] the groups of vectors, concatenated; D may be 0
-    images: OrderedDict[str, Array]  # {group: [..., C, H, W]}; JAX sorts other dicts
+    # {group: [..., C, H, W]}, or vectors with encoders; JAX would sort another dict
+    images: OrderedDict[str, Array]
 
 
 def split_images(obs: Obs, groups: Sequence[str]) -> Seen:
@@ -70,6 +71,16 @@ def split_images(obs: Obs, groups: Sequence[str]) -> Seen:
         return Seen(concatenate(obs, vectors), images)
     leading = next(iter(images.values())).shape[:-3]
     return Seen(jnp.zeros((*leading, 0)), images)
+
+
+def split_vectors(apart: Collection[str], obs: Obs, groups: Sequence[str]) -> Seen:
+    """Returns vectors that an encoder reads apart from the others, [N] or [T, N]."""
+    encoded = OrderedDict((name, obs[name]) for name in groups if name in apart)
+    vectors = [name for name in groups if name not in apart]
+    if vectors:
+        return Seen(concatenate(obs, vectors), encoded)
+    leading = next(iter(encoded.values())).shape[:-1]
+    return Seen(jnp.zeros((*leading, 0)), encoded)
 
 
 def vector_of(inputs: Any) -> Array:

@@ -19,11 +19,15 @@ class GaussianHead(nn.Module):
 
     action_dim: int
     config: DistributionConfig
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> distributions.Gaussian:
         """Maps features to a Gaussian over [..., A]."""
-        mean = Linear(self.action_dim, name="mean")(x)
+        return self._gaussian(x)
+
+    def _gaussian(self, x: Array) -> distributions.Gaussian:
+        mean = Linear(self.action_dim, gain=self.gain, name="mean")(x)
         init = nn.initializers.constant(_initial_spread(self.config))
         raw = self.param("spread", init, (self.action_dim,))
         std = _std(
@@ -32,16 +36,30 @@ class GaussianHead(nn.Module):
         return distributions.Gaussian(mean, _for_each_sample(std, mean.shape))
 
 
+class TanhGaussianHead(GaussianHead):
+    """A Gaussian of which tanh, stretched to the range, is the action."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> distributions.TanhGaussian:
+        """Maps features to a squashed Gaussian over [..., A]."""
+        mean, std = self._gaussian(x)
+        low, high = self.config.action_range
+        return distributions.TanhGaussian(
+            mean, std, jnp.full_like(mean, low), jnp.full_like(mean, high)
+        )
+
+
 class HeteroscedasticGaussianHead(nn.Module):
     """A mean and a std that both depend on the observation."""
 
     action_dim: int
     config: DistributionConfig
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> distributions.Gaussian:
         """Maps features to a Gaussian over [..., A]."""
-        mean = Linear(self.action_dim, name="mean")(x)
+        mean = Linear(self.action_dim, gain=self.gain, name="mean")(x)
         start = _initial_spread(self.config)
         raw = Linear(self.action_dim, constant=start, name="spread")(x)
         return distributions.Gaussian(mean, _std(raw, self.config))
@@ -52,11 +70,15 @@ class BetaHead(nn.Module):
 
     action_dim: int
     config: DistributionConfig
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> distributions.Beta:
         """Maps features to a Beta over [..., A]."""
-        alpha = jax.nn.softplus(Linear(self.action_dim, name="alpha")(x)) + 1.0
+        alpha = (
+            jax.nn.softplus(Linear(self.action_dim, gain=self.gain, name="alpha")(x))
+            + 1.0
+        )
         beta = Linear(self.action_dim, constant=0.0, name="beta")(x)
         beta = jax.nn.softplus(beta) + 1.0
         low, high = self.config.action_range
@@ -69,26 +91,34 @@ class CategoricalHead(nn.Module):
     """Logits of a discrete action."""
 
     num_actions: int
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> distributions.Categorical:
         """Maps features to a Categorical over K actions."""
-        return distributions.Categorical(Linear(self.num_actions, name="logits")(x))
+        logits = Linear(self.num_actions, gain=self.gain, name="logits")(x)
+        return distributions.Categorical(logits)
 
 
 HEADS = {
     "GaussianDistribution": GaussianHead,
     "HeteroscedasticGaussianDistribution": HeteroscedasticGaussianHead,
     "BetaDistribution": BetaHead,
+    "TanhGaussianDistribution": TanhGaussianHead,
 }
 
 
 def _initial_spread(config: DistributionConfig) -> float:
+    if config.std_type == "sigmoid":
+        low, high = config.std_range
+        return math.log((config.init_std - low) / (high - config.init_std))
     return math.log(config.init_std) if config.std_type == "log" else config.init_std
 
 
 def _std(raw: Array, config: DistributionConfig) -> Array:
     low, high = max(config.std_range[0], MIN_STD), config.std_range[1]
+    if config.std_type == "sigmoid":  # smooth: it learns near its limits as well
+        return low + (high - low) * jax.nn.sigmoid(raw)
     if config.std_type == "log":
         return jnp.exp(_clip(raw, math.log(low), math.log(high)))
     return _clip(raw, low, high)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from ppo_jax.policies.activations import ACTIVATIONS
 from ppo_jax.types import Array, Key
 
+LAYER_NORM_EPSILON = 1e-5  # torch's
+
 
 def product(x: Array, kernel: Array) -> Array:
     """Returns x W, [..., out], taken in the kernel's type, accumulated in float32."""
@@ -23,11 +25,13 @@ def product(x: Array, kernel: Array) -> Array:
 class Linear(nn.Module):
     """x W + b, initialised as torch does: U(-1, 1) / sqrt(fan_in), both.
 
-    With `constant` the layer starts as that constant: W = 0, b = constant.
+    With `constant` the layer starts as that constant: W = 0, b = constant. With `gain`
+    W starts orthogonal, times the gain, and b = 0 (Saxe et al. 2014, arXiv:1312.6120).
     """
 
     features: int
     constant: float | None = None
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -41,16 +45,39 @@ class Linear(nn.Module):
         if self.constant is not None:
             kernel_init = nn.initializers.zeros
             bias_init = nn.initializers.constant(self.constant)
+        elif self.gain is not None:
+            kernel_init = nn.initializers.orthogonal(self.gain)
+            bias_init = nn.initializers.zeros
         kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", bias_init, (self.features,))
         return product(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
 
 
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(var + 1e-5) over the last axis, scaled and shifted."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [..., D] to the same."""
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        deviation = x - x.mean(axis=-1, keepdims=True)
+        var = jnp.square(deviation).mean(axis=-1, keepdims=True)
+        shape = (1,) * (x.ndim - 1) + scale.shape
+        x = deviation / jnp.sqrt(var + LAYER_NORM_EPSILON)
+        return x * scale.reshape(shape) + bias.reshape(shape)
+
+
 class MLP(nn.Module):
-    """The hidden layers of a model, each followed by the activation."""
+    """The hidden layers of a model, each followed by the activation.
+
+    With `layer_norm` the norm stands between the two; `gain` is that of `Linear`.
+    """
 
     hidden_dims: tuple[int, ...]
     activation: str
+    layer_norm: bool = False
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -58,5 +85,8 @@ class MLP(nn.Module):
         activation, input_dim = ACTIVATIONS[self.activation.lower()], x.shape[-1]
         for index, dim in enumerate(self.hidden_dims):
             width = input_dim if dim == -1 else dim
-            x = activation(Linear(width, name=f"layer_{index}")(x))
+            x = Linear(width, gain=self.gain, name=f"layer_{index}")(x)
+            if self.layer_norm:
+                x = LayerNorm(name=f"norm_{index}")(x)
+            x = activation(x)
         return x

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ppo_jax.options import (
     MAX_INT32,
     check_options,
+    dotted_path,
     nearest,
     not_negative,
     one_of,
@@ -20,6 +21,9 @@ ACTIVATION_NAMES = (
     *("elu", "selu", "relu", "crelu", "lrelu", "tanh", "sigmoid", "softplus", "gelu"),
     *("swish", "mish", "identity"),
 )
+
+
+INITIALIZATIONS = ("torch", "orthogonal")
 
 
 def _hidden_dims(value: Sequence[int]) -> str | None:
@@ -49,18 +53,21 @@ class DistributionConfig:
             "GaussianDistribution",
             "HeteroscedasticGaussianDistribution",
             "BetaDistribution",
+            "TanhGaussianDistribution",
         ),
     )
     init_std: float = option(1.0, "standard deviation at the start", not_negative)
     std_type: str = option(
-        "scalar", "what is learned: the std or its logarithm", one_of("scalar", "log")
+        "scalar",
+        "what is learned: the std, its logarithm, or its place in the range (sigmoid)",
+        one_of("scalar", "log", "sigmoid"),
     )
     std_range: tuple[float, float] = option(
         (1e-6, 1e6), "limits of the standard deviation", rising_pair
     )
     learn_std: bool = option(True, "whether the Gaussian's std is learned")
     action_range: tuple[float, float] = option(
-        (-1.0, 1.0), "range of the Beta distribution's actions", rising_pair
+        (-1.0, 1.0), "range of the actions, of Beta and TanhGaussian", rising_pair
     )
 
     def __post_init__(self) -> None:
@@ -70,6 +77,19 @@ class DistributionConfig:
             raise ValueError(
                 "init_std = 0.0 has no logarithm, which std_type = 'log' learns: give "
                 "a number above 0"
+            )
+        if self.std_type != "sigmoid":
+            return
+        if "Heteroscedastic" in self.class_name:
+            raise ValueError(
+                f"std_type = 'sigmoid' is not read by a {self.class_name}: give "
+                "'scalar' or 'log'"
+            )
+        low, high = self.std_range
+        if not 0.0 < low < self.init_std < high:
+            raise ValueError(
+                f"init_std = {self.init_std} and std_range = {[low, high]} with "
+                "std_type = 'sigmoid': give a range above 0 with init_std inside it"
             )
 
 
@@ -170,11 +190,46 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
+class EncoderConfig:
+    """Layers that one observation group of vectors passes before all others join it."""
+
+    hidden_dims: tuple[int, ...] = option(
+        (256,), "width of each hidden layer", _hidden_dims
+    )
+    latent_dim: int = option(64, "numbers that come out", positive)
+    activation: str = option("elu", "activation of the hidden layers", _activation)
+    last_activation: str | None = option(
+        None, "activation of what comes out; none: linear", _activation
+    )
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        check_options(self)
+
+
+CLASS_NAMES = ("MLPModel", "RNNModel", "CNNModel")
+
+
+def is_own_class(class_name: str) -> bool:
+    """Says whether a `class_name` is the path of somebody's flax module."""
+    return dotted_path(class_name) is None
+
+
+def _class_name(value: str) -> str | None:
+    if is_own_class(value):
+        return None
+    fix = one_of(*CLASS_NAMES)(value)
+    return fix and f"{fix}, or 'package.module:Class' of a flax module"
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One network: the actor or the critic."""
 
     class_name: str = option(
-        "MLPModel", "kind of network", one_of("MLPModel", "RNNModel", "CNNModel")
+        "MLPModel",
+        f"kind of network: {', '.join(CLASS_NAMES)}, or module:Class of your own",
+        _class_name,
     )
     hidden_dims: tuple[int, ...] = option(
         (64, 64), "width of each hidden layer", _hidden_dims
@@ -187,6 +242,15 @@ class ModelConfig:
     cnn_cfg: CNNConfig | dict[str, CNNConfig] | None = option(
         None, "CNNModel: encoder of all images, or {group: encoder}"
     )
+    encoder_cfg: dict[str, EncoderConfig] = option(
+        {}, "MLPModel: {group: layers of its own}"
+    )
+    layer_norm: bool = option(False, "normalise hidden layers before the activation")
+    initialization: str = option(
+        "torch", "of linear layers: as torch, or orthogonal", one_of(*INITIALIZATIONS)
+    )
+    hidden_gain: float = option(2**0.5, "orthogonal: gain of hidden layers", positive)
+    output_gain: float = option(1.0, "orthogonal: gain of the last layer", positive)
     rnn_type: str = option(
         "lstm", "RNNModel: kind of its layers", one_of("lstm", "gru")
     )
@@ -198,6 +262,10 @@ class ModelConfig:
 
         An activation has one name, in small letters.
         """
+        if isinstance(self.class_name, str) and "." in self.class_name:
+            path = self.class_name  # "a.b.C" is "a.b:C"
+            path = path if ":" in path else ":".join(path.rsplit(".", 1))
+            object.__setattr__(self, "class_name", path)
         check_options(self)
         object.__setattr__(self, "activation", self.activation.lower())
         if self.class_name == "CNNModel" and self.cnn_cfg is None:
@@ -205,11 +273,13 @@ class ModelConfig:
                 "class_name is 'CNNModel', but there is no cnn_cfg: give the encoder "
                 "of its images, such as cnn_cfg.output_channels = [16, 32]"
             )
-        owners = {"rnn_": "RNNModel", "cnn_": "CNNModel"}
+        if is_own_class(self.class_name):
+            return  # reads what it likes
+        owners = {"rnn": "RNNModel", "cnn": "CNNModel", "encoder": "MLPModel"}
         for field in fields(self):
-            owner = owners.get(field.name[:4], self.class_name)
+            owner = owners.get(field.name.partition("_")[0], self.class_name)
             value = getattr(self, field.name)
-            if owner != self.class_name and value != field.default:
+            if owner != self.class_name and value not in (field.default, {}):
                 raise ValueError(
                     f"{field.name} = {value!r} is read by an {owner} only, and "
                     f"class_name is {self.class_name!r}: give class_name = {owner!r}, "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any
 
-from ppo_jax.options import nearest
+from ppo_jax.options import dotted_path, load, nearest
 from ppo_jax.rsl_rl.weights import HEAD_ROWS
 from ppo_jax.runs.config import AlgorithmConfig, Config
 from ppo_jax.runs.config_fields import from_dict
@@ -38,6 +38,13 @@ SPATIAL_SOFTMAXES = {
     ":SpatialSoftmaxCNNModel": "isaaclab",
     "mjlab.rl.spatial_softmax:SpatialSoftmaxCNNModel": "mjlab",
 }
+
+OF_KEYBOARD = "isaaclab_tasks.contrib.keyboard.agents.models:SharedEncoder"
+SMOOTH_GAUSSIAN = (
+    "isaaclab_tasks.contrib.ur10_particle_push.agents.rsl_rl_ppo_cfg"
+    ":UR10ParticlePushGaussianDistribution"
+)
+SMOOTH_DEFAULTS = {"init_std": 0.6, "std_range": (0.15, 0.65)}
 
 # What version 4 called the fields of a distribution, which were the model's.
 OLD_DISTRIBUTION = {"init_noise_std": "init_std", "noise_std_type": "std_type"}
@@ -84,7 +91,8 @@ def config_from_rsl_rl(runner: Mapping[str, Any], **overrides: Any) -> Config:
 
 def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
     given = _given(algorithm)
-    _require_class(given, "PPO")
+    if _require_class(given, "PPO", f"{OF_KEYBOARD}PPO") != "PPO":
+        given["share_cnn_encoders"] = True  # of vectors; moved once, as here
     translated = {key: value for key, value in given.items() if key not in IGNORED}
     if "share_cnn_encoders" in translated:  # anything that is true
         translated["share_cnn_encoders"] = bool(translated["share_cnn_encoders"])
@@ -197,7 +205,7 @@ def _part_of_policy(
 def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
     """Returns a model's settings, its distribution as version 5 gives it."""
     translated = {"hidden_dims": DEFAULT_HIDDEN_DIMS} | model
-    kind = _require_class(model, "MLPModel", "RNNModel", "CNNModel", *SPATIAL_SOFTMAXES)
+    kind = _model_class(model)
     if "cnn_cfg" in model:
         softmax = SPATIAL_SOFTMAXES.get(kind, "none")
         start: Any = 1.0
@@ -205,6 +213,8 @@ def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
             start = translated.pop("init_temperature", 1.0)
         translated["cnn_cfg"] = _encoders(model["cnn_cfg"], softmax, start)
     translated["class_name"] = "CNNModel" if kind in SPATIAL_SOFTMAXES else kind
+    if kind == f"{OF_KEYBOARD}MLPModel":
+        translated["class_name"] = "MLPModel"
     if "rnn_type" in model:  # whatever is no GRU is an LSTM in rsl_rl
         is_gru = str(model["rnn_type"]).lower() == "gru"
         translated["rnn_type"] = "gru" if is_gru else "lstm"
@@ -220,11 +230,40 @@ def _model(model: dict[str, Any], name: str) -> dict[str, Any]:
         kind = "HeteroscedasticGaussian" if depends_on_state else "Gaussian"
         distribution = {"class_name": f"{kind}Distribution"} | noise
     if distribution:
-        kind = _require_class(distribution, "GaussianDistribution", *HEAD_ROWS)
+        kind = _require_class(
+            distribution, "GaussianDistribution", *HEAD_ROWS, SMOOTH_GAUSSIAN
+        )
+        if kind == SMOOTH_GAUSSIAN:
+            distribution = SMOOTH_DEFAULTS | distribution | {"std_type": "sigmoid"}
+            kind = "GaussianDistribution"
         translated["distribution_cfg"] = distribution | {"class_name": kind}
     elif name != "critic":
         raise UnsupportedFeature(f"{name} without a distribution")
     return translated
+
+
+def _model_class(model: Mapping[str, Any]) -> str:
+    """Returns the class of a model: one that is known, or somebody's flax module."""
+    known = ("RNNModel", "CNNModel", *SPATIAL_SOFTMAXES, f"{OF_KEYBOARD}MLPModel")
+    try:
+        return _require_class(model, "MLPModel", *known)
+    except UnsupportedFeature as error:
+        if not _is_flax_module(error.feature):
+            raise
+        return error.feature
+
+
+def _is_flax_module(path: str) -> bool:
+    """Says whether a path is that of a flax module; torch's are those of others."""
+    if dotted_path(path) is not None:
+        return False
+    import flax.linen as nn
+
+    try:
+        found = load(path, "class_name")
+    except ValueError:
+        return False
+    return isinstance(found, type) and issubclass(found, nn.Module)
 
 
 def _encoders(cnn_cfg: Mapping[str, Any], softmax: str, start: float) -> dict[str, Any]:

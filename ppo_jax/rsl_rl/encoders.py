@@ -1,6 +1,7 @@
 """rsl_rl's recurrent layers and image encoders as parameters, and back."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,6 +129,38 @@ def write_grids(
             prefix = f"cnns.{group}.spatial_softmax"
         grids |= {f"{prefix}{name}": x for name, x in places.items()}
     return grids
+
+
+def read_vector_encoders(entries: Entries, config: ModelConfig) -> dict[str, Any]:
+    """Returns the encoders of single groups, as Isaac Lab's keyboard task has them."""
+    encoders = {}
+    for group, encoder in config.encoder_cfg.items():
+        width = entries.width(f"encoders.{group}.0.weight")
+        widths = [width if dim == -1 else dim for dim in encoder.hidden_dims]
+        layers = [
+            entries.layer(index, *pair, mlp=f"encoders.{group}")
+            for index, pair in enumerate(pairwise([width, *widths, encoder.latent_dim]))
+        ]
+        hidden = {f"layer_{index}": x for index, x in enumerate(layers[:-1])}
+        encoders[group] = {"mlp": hidden, "head": layers[-1]}
+    return encoders
+
+
+def write_vector_encoders(
+    config: Config, model: str, encoders: Params
+) -> dict[str, np.ndarray]:
+    """Returns the encoders of single groups, in the order in which they are read."""
+    state = {}
+    for group in config.obs_groups.get(model, tuple(encoders)):
+        if group not in encoders:
+            continue
+        hidden, last = encoders[group]["mlp"], encoders[group]["head"]
+        layers = [hidden[f"layer_{index}"] for index in range(len(hidden))] + [last]
+        for index, layer in enumerate(layers):
+            place = f"encoders.{group}.{2 * index}"
+            state[f"{place}.weight"] = np.asarray(layer["kernel"]).T
+            state[f"{place}.bias"] = np.asarray(layer["bias"])
+    return state
 
 
 def read_rnn(

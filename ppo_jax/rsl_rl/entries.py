@@ -43,11 +43,11 @@ class Entries:
         return array
 
     def layer(
-        self, index: int, width: int | None, out: int | None
+        self, index: int, width: int | None, out: int | None, mlp: str = "mlp"
     ) -> dict[str, np.ndarray]:
         """Returns the linear layer at a place of torch's `mlp`."""
-        kernel = self.take(f"mlp.{2 * index}.weight", out, width).T
-        bias = self.take(f"mlp.{2 * index}.bias", len(kernel.T))
+        kernel = self.take(f"{mlp}.{2 * index}.weight", out, width).T
+        bias = self.take(f"{mlp}.{2 * index}.bias", len(kernel.T))
         return {"kernel": kernel, "bias": bias}
 
     def require_none_left(self) -> None:

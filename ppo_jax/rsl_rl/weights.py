@@ -12,14 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppo_jax.policies.actor_critic import shared_parts
-from ppo_jax.policies.models import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import DistributionConfig, ModelConfig, is_own_class
 from ppo_jax.policies.normalization import RunningStats
 from ppo_jax.rsl_rl.encoders import (
     RNN_PARAMS,
     read_cnns,
     read_rnn,
+    read_vector_encoders,
     write_cnns,
     write_rnn,
+    write_vector_encoders,
 )
 from ppo_jax.rsl_rl.entries import Entries
 from ppo_jax.runs.config import Config
@@ -31,6 +33,7 @@ StateDict = Mapping[str, Any]  # {name: array}
 SPREAD_PARAMS = {
     "scalar": "distribution.std_param",
     "log": "distribution.log_std_param",
+    "sigmoid": "distribution.std_param",  # of Isaac Lab's class
 }
 HEAD_ROWS = {
     "GaussianDistribution": ("mean",),
@@ -56,11 +59,15 @@ def params_from_rsl_rl(
       ValueError: an entry is missing or left over or has another shape than the
         configuration asks for; names it.
     """
+    require_in_rsl_rl(config)
     distribution = config.actor.distribution_cfg or DistributionConfig()
     actor_params, actor_stats = _read_model("actor", actor, config.actor, distribution)
-    critic_params, critic_stats = _read_model("critic", critic, config.critic)
-    for part in shared_of(config):
-        critic_params = _take_shared(part, actor_params, critic_params)
+    shared = shared_of(config)  # encoders of vectors are the actor's there as well
+    critic_params, critic_stats = _read_model(
+        "critic", critic, config.critic, has_encoders="encoders" not in shared
+    )
+    if "cnns" in shared:
+        critic_params = _take_shared("cnns", actor_params, critic_params)
     params = {"actor": actor_params, "critic": critic_params}
     return params, {"actor": actor_stats, "critic": critic_stats}
 
@@ -78,6 +85,7 @@ def policy_from_rsl_rl(
     Raises:
       ValueError: as `params_from_rsl_rl`.
     """
+    require_in_rsl_rl(config)
     model = getattr(config, name)
     distribution = model.distribution_cfg or DistributionConfig()
     params, stats = _read_model(name, state_dict, model, distribution)
@@ -88,6 +96,7 @@ def policy_to_rsl_rl(
     config: Config, name: str, params: Params, obs_stats: Any
 ) -> dict[str, np.ndarray]:
     """Returns the state dict of a policy; the inverse of `policy_from_rsl_rl`."""
+    require_in_rsl_rl(config)
     distribution = getattr(config, name).distribution_cfg or DistributionConfig()
     head, params = params["actor"]["head"], params["actor"]
     state = _write_stats(obs_stats["actor"])
@@ -96,7 +105,8 @@ def policy_to_rsl_rl(
     rows = HEAD_ROWS[distribution.class_name]
     state |= _write_layers(params["mlp"], [head[row] for row in rows])
     state |= write_rnn(params.get("rnn", {}))
-    return state | write_cnns(config, name, params.get("cnns", {}))
+    state |= write_cnns(config, name, params.get("cnns", {}))
+    return state | write_vector_encoders(config, name, params.get("encoders", {}))
 
 
 def params_to_rsl_rl(
@@ -108,8 +118,9 @@ def params_to_rsl_rl(
     order of rsl_rl's optimizer.
 
     Raises:
-      ValueError: the policy's actions are discrete.
+      ValueError: the policy's actions are discrete, or its network is none of rsl_rl's.
     """
+    require_in_rsl_rl(config)
     if "logits" in params["actor"]["head"]:
         raise ValueError(
             f"the policy of {config.task} has discrete actions, which rsl_rl has not: "
@@ -123,7 +134,30 @@ def params_to_rsl_rl(
     critic |= _write_layers(params["critic"]["mlp"], [params["critic"]["head"]])
     critic |= write_rnn(params["critic"].get("rnn", {}))
     critic |= write_cnns(config, "critic", (params["critic"] | both).get("cnns", {}))
+    own = params["critic"].get("encoders", {})
+    critic |= write_vector_encoders(config, "critic", own)
     return actor, critic
+
+
+def require_in_rsl_rl(config: Config) -> None:
+    """Raises ValueError, with its name, for a network that rsl_rl has not."""
+    for name in ("actor", "critic", "student", "teacher"):
+        model = getattr(config, name)
+        if model is None:
+            continue
+        distribution = model.distribution_cfg or DistributionConfig()
+        missing = {
+            "class_name": model.class_name * is_own_class(model.class_name),
+            "layer_norm": model.layer_norm,
+            "distribution_cfg.class_name": distribution.class_name
+            * (distribution.class_name not in HEAD_ROWS),
+        }
+        for field, value in missing.items():
+            if value:
+                raise ValueError(
+                    f"{name}.{field} = {value!r} is nothing that rsl_rl has: its files "
+                    "cannot hold it"
+                )
 
 
 def shared_of(config: Config) -> tuple[str, ...]:
@@ -154,6 +188,7 @@ def _read_model(
     state_dict: StateDict,
     config: ModelConfig,
     distribution: DistributionConfig | None = None,
+    has_encoders: bool = True,
 ) -> tuple[Params, RunningStats | tuple[()]]:
     """Returns parameters and statistics of a model; the critic has no distribution."""
     entries = Entries(model, config, state_dict)
@@ -166,6 +201,10 @@ def _read_model(
     if config.class_name == "CNNModel":
         num_obs = entries.width("obs_normalizer._mean")
         parts["cnns"] = read_cnns(entries, config)
+    if config.encoder_cfg:
+        num_obs = entries.width("obs_normalizer._mean")
+    if config.encoder_cfg and has_encoders:
+        parts["encoders"] = read_vector_encoders(entries, config)
     widths = [num_inputs if dim == -1 else dim for dim in config.hidden_dims]
     hidden = enumerate(pairwise([num_inputs, *widths]))
     parts["mlp"] = {

@@ -11,6 +11,7 @@ from policies_to_export import GRU, LSTM2, MEMORIES, RNN, Case, N, T, cnn, obser
 
 from ppo_jax import Discrete, RunningStats
 from ppo_jax.export import Disagrees, layers, trial
+from ppo_jax.policies.models import DistributionConfig, EncoderConfig, ModelConfig
 
 # --- memory
 
@@ -130,6 +131,34 @@ def test_depth_that_is_missing_is_seen_as_in_training(tmp_path):
     assert case.export(tmp_path / "policy.onnx", seen).difference < 1e-5
 
 
+VECTORS = {
+    "norm": ModelConfig(hidden_dims=(6, 5), layer_norm=True, activation="tanh"),
+    "tanh": ModelConfig(
+        hidden_dims=(6,),
+        distribution_cfg=DistributionConfig(
+            "TanhGaussianDistribution", action_range=(-2.0, 0.5)
+        ),
+    ),
+    "encoded": ModelConfig(
+        hidden_dims=(6,),
+        encoder_cfg={"policy": EncoderConfig((4,), 3, last_activation="relu")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_extras_of_perceptrons_act_the_same(tmp_path, name):
+    written = Case(VECTORS[name]).export(tmp_path / "policy.onnx")
+    assert written.difference < 1e-5
+
+
+def test_two_spatial_softmaxes_in_one_policy(tmp_path):
+    """Colours are scaled otherwise than depth."""
+    kinds = cnn(spatial_softmax="isaaclab", output_channels=(3,))
+    case = Case(kinds, ("camera", "depth"))
+    assert case.export(tmp_path / "policy.onnx").difference < 1e-5
+
+
 def test_images_are_inputs_of_their_groups_names_and_types(tmp_path):
     """Beside the vectors, which are one input; bytes stay bytes."""
     case, seen = Case(cnn(), ("depth", "policy", "camera")), observed(seed=5)
@@ -168,7 +197,10 @@ def test_an_image_that_is_called_as_the_vectors_are_is_refused(tmp_path):
     case = Case(cnn(), ("policy", "depth"))
     groups = {"actor": ("policy", "obs"), "critic": ("policy",)}
     case.config = replace(case.config, obs_groups=groups)
-    with pytest.raises(ValueError, match="the image 'obs' has the name that the file"):
+    with pytest.raises(
+        ValueError,
+        match="'obs', which has an encoder, has the name",
+    ):
         case.export(tmp_path / "policy.onnx", seen)
 
 

@@ -55,6 +55,30 @@ MODELS = "isaaclab_tasks.core.lift.config.kuka_allegro.agents.models"
 CONTRIB = "isaaclab_tasks.contrib"
 
 
+# Classes that are a kind of something here: {class: (field beside it, its value)}.
+CLASSES = {
+    f"{MODELS}:SpatialSoftmaxCNNModel": ("cnn_cfg.spatial_softmax", "isaaclab"),
+    f"{CONTRIB}.keyboard.agents.models:SharedEncoderMLPModel": (
+        "class_name",
+        "MLPModel",
+    ),
+    f"{CONTRIB}.ur10_particle_push.agents.rsl_rl_ppo_cfg"
+    ":UR10ParticlePushGaussianDistribution": ("class_name", "GaussianDistribution"),
+}
+# What such a class decides, whatever is configured.
+OTHERWISE = {
+    ("IsaacContrib-Keyboard-SO101", "algorithm.share_cnn_encoders"): True,
+    ("IsaacContrib-UR10-Particle-Push", "actor.distribution_cfg.std_type"): "sigmoid",
+}
+RENAMED = {
+    "algorithm.use_mixed_precision": (
+        "algorithm.precision",
+        {False: "default", True: "bfloat16"},
+    ),
+    "actor.init_temperature": ("actor.cnn_cfg.spatial_softmax_temperature", {}),
+}
+
+
 def agent_keys(task):
     return [key for key in gymnasium.spec(task).kwargs if "_cfg_entry_point" in key]
 
@@ -105,14 +129,14 @@ def test_every_hyper_parameter_is_that_of_rsl_rl(translations):
         for path, value in in_isaac_lab(task, key).items():
             if path in ABSENT:
                 right = not value
-            elif value == f"{MODELS}:SpatialSoftmaxCNNModel":
-                model = path.partition(".")[0]
-                right = ours[f"{model}.cnn_cfg.spatial_softmax"] == "isaaclab"
-            elif path == "algorithm.use_mixed_precision":
-                right = ours["algorithm.precision"] == ("default", "bfloat16")[value]
-            elif path.endswith(".init_temperature"):
-                model = path.partition(".")[0]
-                right = ours[f"{model}.cnn_cfg.spatial_softmax_temperature"] == value
+            elif isinstance(value, str) and value in CLASSES:
+                name, wanted = CLASSES[value]
+                right = ours[f"{path.rpartition('.')[0]}.{name}"] == wanted
+            elif (task, path) in OTHERWISE:
+                right = ours[path] == OTHERWISE[task, path]
+            elif path in RENAMED:
+                name, words = RENAMED[path]
+                right = ours[name] == words.get(value, value)
             elif path in ALWAYS:
                 right = value == ALWAYS[path]
             else:  # of an encoder one number stands for a list of it
@@ -138,10 +162,7 @@ def test_what_is_translated_and_what_is_missing(translations):
         for found in translations.values()
     )
     assert counts == {
-        "translated": 97,
-        f"{CONTRIB}.ur10_particle_push.agents.rsl_rl_ppo_cfg"
-        ":UR10ParticlePushGaussianDistribution": 1,
-        f"{CONTRIB}.keyboard.agents.models:SharedEncoderPPO": 1,
+        "translated": 99,
         f"{CONTRIB}.multitask_manipulation.agents.ppo:TaskBalancedPPO": 1,
     }
     assert len(registered_tasks()) == 143  # one is ours

@@ -186,14 +186,20 @@ def test_every_leading_axis_is_a_batch():
 
 
 @pytest.mark.parametrize(
-    ("std_type", "parameter"), [("scalar", 0.3), ("log", -1.203973)]
+    ("std_type", "parameter"),
+    [("scalar", 0.3), ("log", -1.203973), ("sigmoid", np.log(0.1 / 0.2))],
 )
 def test_std_is_learned_as_itself_or_as_its_logarithm(std_type, parameter):
-    network, params = actor_with(std_type=std_type, init_std=0.3)
+    limits = (0.2, 0.5) if std_type == "sigmoid" else (1e-6, 1e6)
+    network, params = actor_with(std_type=std_type, init_std=0.3, std_range=limits)
     np.testing.assert_allclose(params["actor"]["head"]["spread"], parameter, rtol=1e-6)
     np.testing.assert_allclose(policy_of(network, params).std, 0.3, rtol=1e-6)
     params["actor"]["head"]["spread"] += 0.1
-    expected = {"scalar": 0.4, "log": 0.3 * np.exp(0.1)}[std_type]
+    expected = {
+        "scalar": 0.4,
+        "log": 0.3 * np.exp(0.1),
+        "sigmoid": 0.2 + 0.3 / (1.0 + 2.0 * np.exp(-0.1)),
+    }[std_type]
     np.testing.assert_allclose(policy_of(network, params).std, expected, rtol=1e-6)
 
 

@@ -8,6 +8,7 @@ import scipy.special
 import scipy.stats
 
 from ppo_jax import Beta, Categorical, Gaussian
+from ppo_jax.policies.distributions import TanhGaussian
 
 DRAWS = 40_000
 
@@ -263,3 +264,77 @@ def test_nan_is_not_hidden(kind):
     assert np.isnan(broken.log_prob(jnp.zeros(2)))
     assert np.isnan(broken.kl_divergence(distribution))
     assert np.isnan(distribution.log_prob(jnp.array([0.0, jnp.nan])))
+
+
+# --- tanh
+
+
+def squashed(mean, std, low=-1.0, high=1.0):
+    mean, std = jnp.array(mean), jnp.array(std)
+    ends = jnp.full_like(mean, low), jnp.full_like(mean, high)
+    return TanhGaussian(mean, std, *ends)
+
+
+SQUASHED = {
+    "narrow": (0.3, 0.2, -1.0, 1.0),
+    "at an end": (2.5, 0.7, -2.0, 0.5),
+    "wide": (-0.5, 3.0, 0.0, 10.0),  # most of it at both ends
+}
+
+
+@pytest.mark.parametrize("name", SQUASHED)
+def test_the_density_of_a_squashed_gaussian_integrates_to_what_lies_there(name):
+    """Compiled, in float32; also in the tails, within 1e-3 of the ends."""
+    mean, std, low, high = SQUASHED[name]
+    edge = np.arctanh(0.999)
+    for start, stop in [(-4.5, 4.5), (-4.5, -edge), (edge, 4.5)]:
+        u = np.linspace(start, stop, 20_001)
+        action = low + 0.5 * (np.tanh(u) + 1.0) * (high - low)
+        rows = squashed([[mean]], [[std]], low, high)
+        log_prob = jax.jit(TanhGaussian.log_prob)(rows, np.float32(action)[:, None])
+        found = np.trapezoid(np.exp(np.float64(log_prob)), action)
+        cdf = scipy.stats.norm(mean, std).cdf
+        np.testing.assert_allclose(found, cdf(stop) - cdf(start), rtol=2e-3, atol=1e-5)
+
+
+def test_a_squashed_gaussian_has_a_density_on_its_ends():
+    """Whoever draws an action next to an end gets the end in float32."""
+    at_ends = jnp.array([[-1.0], [1.0]])
+    log_prob = jax.jit(TanhGaussian.log_prob)(squashed([[0.0]], [[3.0]]), at_ends)
+    assert np.isfinite(log_prob).all()
+    inside = jax.jit(TanhGaussian.log_prob)(squashed([[0.0]], [[3.0]]), at_ends * 0.999)
+    assert (log_prob > inside).all()
+    slope = jax.grad(lambda m: squashed([[m]], [[3.0]]).log_prob(at_ends[:1])[0])(0.0)
+    assert np.isfinite(slope) and slope < 0.0
+
+
+@pytest.mark.parametrize("name", SQUASHED)
+def test_entropy_spread_and_mode_of_a_squashed_gaussian(name):
+    """By numerical integration over u, in float64."""
+    mean, std, low, high = SQUASHED[name]
+    u = np.linspace(mean - 9 * std, mean + 9 * std, 200_001)
+    density = scipy.stats.norm(mean, std).pdf(u)
+    scale, y = 0.5 * (high - low), np.tanh(u)
+    log_slope = np.log(4.0) - 2 * np.abs(u) - 2 * np.log1p(np.exp(-2 * np.abs(u)))
+    average = lambda x: np.trapezoid(density * x, u)
+    distribution = squashed([mean], [std], low, high)
+    wanted = scipy.stats.norm(mean, std).entropy() + average(log_slope) + np.log(scale)
+    entropy = jax.jit(TanhGaussian.entropy)(distribution)
+    np.testing.assert_allclose(entropy, wanted, rtol=0, atol=0.02)
+    variance = average(y * y) - average(y) ** 2
+    spread = jax.jit(TanhGaussian.spread)(distribution)
+    np.testing.assert_allclose(spread, [scale * np.sqrt(variance)], rtol=0.02)
+    np.testing.assert_allclose(
+        distribution.mode(), [low + scale * (np.tanh(mean) + 1.0)], rtol=1e-5
+    )
+
+
+def test_samples_of_a_squashed_gaussian_have_its_density():
+    one = squashed([0.4], [0.9], -3.0, 1.0)
+    rows = repeated(one, DRAWS)
+    samples = np.asarray(draw(rows, 3))
+    u = np.arctanh((samples[:, 0] + 3.0) / 2.0 - 1.0)
+    assert scipy.stats.kstest(u, scipy.stats.norm(0.4, 0.9).cdf).pvalue > 1e-3
+    other = squashed([0.1], [1.1], -3.0, 1.0)
+    log_ratio = rows.log_prob(samples) - repeated(other, DRAWS).log_prob(samples)
+    np.testing.assert_allclose(log_ratio.mean(), one.kl_divergence(other), atol=0.01)
