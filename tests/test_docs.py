@@ -41,7 +41,6 @@ OURS = {
 }
 OURS |= {"encoder_cfg", "layer_norm", "initialization", "hidden_gain", "output_gain"}
 OURS |= {"solved_return", "keep_checkpoints", "simulator"}
-OURS |= {"student", "teacher"}  # of another runner, with a table of its own
 
 NOT_RUN = r"(?:<!-- not run: (?P<reason>.*?) -->\n)?"
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
