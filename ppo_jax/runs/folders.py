@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ppo_jax.runs import config_fields
+from ppo_jax.runs import checkpoint, config_fields
 from ppo_jax.runs.config import Config
 
 LOG_ROOT = Path("logs") / "ppo_jax"
@@ -125,14 +125,6 @@ def find_run(
     Raises:
       ValueError: there is no such run, or it has no checkpoint.
     """
-    given = selector not in (None, "latest", "best")
-    if given and not Path(selector).exists():
-        raise ValueError(
-            f"--checkpoint {selector}: there is no such file or folder; give a run's "
-            f"folder, such as {LOG_ROOT / experiment}/DATE, latest or best"
-        )
-    from ppo_jax.runs import checkpoint
-
     if selector in (None, "latest", "best"):
         parent = LOG_ROOT / experiment
         runs = sorted(parent.iterdir(), reverse=True) if parent.is_dir() else []
@@ -150,6 +142,11 @@ def find_run(
         path, which = path.parent.parent, path.name
     elif path.name == checkpoint.FOLDER:
         path = path.parent
+    if not path.exists():
+        raise ValueError(
+            f"--checkpoint {selector}: there is no such file or folder; give a run's "
+            f"folder, such as {LOG_ROOT / experiment}/DATE, latest or best"
+        )
     if not (path / CONFIG_FILE).is_file():
         raise ValueError(
             f"--checkpoint {selector} is not a run: give a run's folder, or a "
