@@ -18,7 +18,7 @@ from configs import config_for
 from envs import SIMULATORS
 from ppo_jax.cli import command_line, play, sweep, sweep_plan, teaching, train
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
-from ppo_jax.rsl_rl import configurations
+from ppo_jax.rsl_rl import configurations, models
 from ppo_jax.runs import students
 from ppo_jax.runs.config import AlgorithmConfig, Config
 from ppo_jax.runs.config_fields import override
@@ -209,7 +209,7 @@ def test_migrating_has_what_is_left_away_and_what_older_versions_had():
     (left_away,) = re.findall(r"Left away,.*?:(.*?)\.\n\n", text, re.DOTALL)
     assert code_in(left_away) == configurations.IGNORED - {"class_name"}
     named = {word.rpartition(".")[2] for word in code_in(text)}
-    assert configurations.OLD_DISTRIBUTION.keys() <= named
+    assert models.OLD_DISTRIBUTION.keys() <= named
     assert {"stochastic", "state_dependent_std", "empirical_normalization"} <= named
 
 
