@@ -64,7 +64,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{','.join(map(_plain, value))}]"
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else str(value)
     return (
         str(value).lower() if value is None or isinstance(value, bool) else str(value)
     )

@@ -164,7 +164,7 @@ TRAIN = [
     ("actor.hidden_dims=[0]", ["actor.hidden_dims = (0,)", "above 0"]),
     ("std_range=[2.0,0.1]", ["std_range = (2.0, 0.1)", "the smaller number first"]),
     ("action_range=[1,1]", ["action_range = (1.0, 1.0)", "the smaller number first"]),
-    ("init_std=-1", ["init_std = -1.0", "above 0"]),
+    ("init_std=-1", ["init_std = -1.0", "above it"]),
     ("--run_name a/b", ["run_name = 'a/b'", "a name for a folder"]),
     ("--experiment_name ..", ["experiment_name = '..'", "a name for a folder"]),
     # words

@@ -1,6 +1,7 @@
 """What Isaac Lab's tasks register for rsl_rl, as configurations of ours."""
 
 import contextlib
+import copy
 from collections import Counter
 
 import pytest
@@ -104,6 +105,7 @@ def translations():
 def in_isaac_lab(task, key):
     """An agent's settings after Isaac Lab's own conversion, as {path: value}."""
     agent_cfg = resolve_presets(load_cfg_from_registry(task, key))
+    agent_cfg = copy.deepcopy(agent_cfg)  # what is deprecated is deleted from it
     return flat(handle_deprecated_rsl_rl_cfg(agent_cfg, "5.5.1").to_dict())
 
 
