@@ -22,7 +22,9 @@ def config_for(task: str) -> Config:
     """
     if task in CONFIGS:
         return import_module(CONFIGS[task]).CONFIG
-    from envs import make_task
+    from envs import ADAPTERS, make_task
 
+    if task.partition(":")[0] in ADAPTERS:
+        return Config(task=task)
     own = getattr(make_task(task), "config", None)
     return replace(own if isinstance(own, Config) else Config(), task=task)

@@ -19,9 +19,9 @@ from ppo_jax.export import Disagrees, export_policy, layers, networks
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.evaluation import Observed
 from ppo_jax.policies.activations import ACTIVATIONS
-from ppo_jax.policies.actor_critic import MODULES
 from ppo_jax.policies.heads import HEADS as TRAINED_HEADS
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
+from ppo_jax.policies.modules import MODULES
 from ppo_jax.runs.config import Config, parts_of
 
 GROUPS = {"policy": 9, "height": 4, "unread": 2}
