@@ -1,7 +1,6 @@
 """Classes of Isaac Lab's own tasks, beside themselves in torch."""
 
 import copy
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ pytest.importorskip("rsl_rl", reason="needs Isaac Lab: uv sync --extra isaaclab"
 import torch
 from isaaclab_tasks.contrib.keyboard.agents import models as keyboard
 from isaaclab_tasks.contrib.ur10_particle_push.agents import rsl_rl_ppo_cfg as ur10
+from random_env import RandomEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 
@@ -28,25 +28,6 @@ SHAPES = {"policy": 5, "proprio": 3, "touch": 2}
 def random_obs(rng, num=N):
     draw = lambda dim: rng.normal(0.0, 1.0, (num, dim)).astype(np.float32)
     return {name: draw(dim) for name, dim in SHAPES.items()}
-
-
-class RandomEnv:
-    """As much of an environment as rsl_rl's runner asks for."""
-
-    num_envs, num_actions, max_episode_length = N, 3, 10
-    device, cfg = "cpu", SimpleNamespace()
-
-    def __init__(self):
-        self.episode_length_buf = torch.zeros(N, dtype=torch.long)
-        self.rng = np.random.default_rng(0)
-
-    def get_observations(self):
-        return TensorDict(random_obs(self.rng), [N])
-
-    def step(self, actions):
-        done = torch.tensor(self.rng.random(N) < 0.2)
-        reward = -actions.square().sum(dim=-1)
-        return self.get_observations(), reward, done.long(), {"time_outs": done}
 
 
 def path_of(cls):
@@ -80,7 +61,9 @@ def settings(shares=True):
 @pytest.mark.parametrize("shares", [True, False])
 def test_encoders_of_the_keyboard_task_move_in_both_directions(tmp_path, shares):
     cfg = settings(shares)
-    runner = OnPolicyRunner(RandomEnv(), copy.deepcopy(cfg), log_dir=None)
+    runner = OnPolicyRunner(
+        RandomEnv(random_obs, N, 3), copy.deepcopy(cfg), log_dir=None
+    )
     runner.learn(2)
     runner.save(str(tmp_path / "model_1.pt"))
     config = config_from_rsl_rl(cfg, num_envs=N)

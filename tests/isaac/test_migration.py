@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("rsl_rl", reason="needs Isaac Lab: uv sync --extra isaaclab")
 
 import torch
+from random_env import RandomEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 
@@ -32,26 +33,6 @@ DISTRIBUTIONS = {
     "hetero": GAUSSIAN | {"class_name": "HeteroscedasticGaussianDistribution"},
     "beta": {"class_name": "BetaDistribution", "action_range": [-2.0, 2.0]},
 }
-
-
-class RandomEnv:
-    """As much of an environment as rsl_rl's runner asks for; nothing is learned."""
-
-    num_envs, num_actions, max_episode_length = NUM_ENVS, NUM_ACTIONS, 10
-    device, cfg = "cpu", SimpleNamespace()
-
-    def __init__(self):
-        self.episode_length_buf = torch.zeros(NUM_ENVS, dtype=torch.long)
-        self.rng = np.random.default_rng(0)
-
-    def get_observations(self):
-        obs = random_obs(self.rng, NUM_ENVS)
-        return TensorDict({k: torch.tensor(x) for k, x in obs.items()}, [NUM_ENVS])
-
-    def step(self, actions):
-        reward = -actions.square().sum(dim=-1)
-        done = torch.tensor(self.rng.random(NUM_ENVS) < 0.2)
-        return self.get_observations(), reward, done.long(), {"time_outs": done}
 
 
 def random_obs(rng, num):
@@ -83,7 +64,9 @@ def settings(distribution="scalar", obs_normalization=True, optimizer="adam"):
 def rsl_rl_runner(cfg, num_iterations=0):
     """rsl_rl's runner after some iterations; it changes its configuration."""
     torch.manual_seed(num_iterations)
-    runner = OnPolicyRunner(RandomEnv(), copy.deepcopy(cfg), log_dir=None)
+    runner = OnPolicyRunner(
+        RandomEnv(random_obs, NUM_ENVS, NUM_ACTIONS), copy.deepcopy(cfg), log_dir=None
+    )
     if num_iterations:
         runner.learn(num_iterations)
     return runner

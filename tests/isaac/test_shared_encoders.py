@@ -1,7 +1,6 @@
 """Encoders that actor and critic share, beside rsl_rl itself: files and steps."""
 
 import copy
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 pytest.importorskip("rsl_rl", reason="needs Isaac Lab: uv sync --extra isaaclab")
 
 import torch
+from random_env import RandomEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 
@@ -37,25 +37,6 @@ GAUSSIAN = {"class_name": "GaussianDistribution", "init_std": 0.5}
 def random_obs(rng, num=N):
     draw = lambda shape: rng.normal(0.0, 1.0, (num, *shape)).astype(np.float32)
     return {name: draw(shape) for name, shape in SHAPES.items()}
-
-
-class RandomEnv:
-    """As much of an environment as rsl_rl's runner asks for."""
-
-    num_envs, num_actions, max_episode_length = N, 3, 10
-    device, cfg = "cpu", SimpleNamespace()
-
-    def __init__(self):
-        self.episode_length_buf = torch.zeros(N, dtype=torch.long)
-        self.rng = np.random.default_rng(0)
-
-    def get_observations(self):
-        return TensorDict(random_obs(self.rng), [N])
-
-    def step(self, actions):
-        done = torch.tensor(self.rng.random(N) < 0.2)
-        reward = -actions.square().sum(dim=-1)
-        return self.get_observations(), reward, done.long(), {"time_outs": done}
 
 
 def settings(optimizer="adam", shares=True):
@@ -86,7 +67,9 @@ def trained(request, tmp_path_factory):
     """A runner of rsl_rl after two iterations, its file, and its configuration here."""
     cfg = settings(request.param)
     torch.manual_seed(1)
-    runner = OnPolicyRunner(RandomEnv(), copy.deepcopy(cfg), log_dir=None)
+    runner = OnPolicyRunner(
+        RandomEnv(random_obs, N, 3), copy.deepcopy(cfg), log_dir=None
+    )
     runner.learn(2)
     path = tmp_path_factory.mktemp(request.param) / "model_1.pt"
     runner.save(str(path))
@@ -184,13 +167,15 @@ def test_rsl_rl_trains_on_from_here(trained, tmp_path):
     _, path, config = trained
     save_model(tmp_path / "model_1.pt", config, load_model(path, config))
     cfg = settings(config.algorithm.optimizer)
-    runner = OnPolicyRunner(RandomEnv(), cfg, log_dir=None)
+    runner = OnPolicyRunner(RandomEnv(random_obs, N, 3), cfg, log_dir=None)
     runner.load(str(tmp_path / "model_1.pt"))
     runner.learn(1)
 
 
 def test_encoders_that_differ_are_not_shared(tmp_path):
-    runner = OnPolicyRunner(RandomEnv(), settings(shares=False), log_dir=None)
+    runner = OnPolicyRunner(
+        RandomEnv(random_obs, N, 3), settings(shares=False), log_dir=None
+    )
     runner.save(str(tmp_path / "model_0.pt"))
     config = config_from_rsl_rl(settings(), num_envs=N)
     with pytest.raises(ValueError, match="'cnns' of the actor and of the critic diff"):
