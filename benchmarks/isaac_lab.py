@@ -2,27 +2,22 @@
 
     uv run --python 3.12 --extra isaaclab --with skrl==2.1.1 benchmarks/isaac_lab.py
 
-Each library runs its own training loop in a process of its own, with rsl_rl's numbers
-for the task. All are open at once and take turns, one iteration each, while the others
-wait: what else the machine does in those seconds slows all of them alike. The clock
-sits in the simulator's `step`, the same for all: an iteration lasts from the first call
-of one to the first call of the next, and what is not inside `step` is the library's.
-Writes docs/isaac_lab_speed.md.
+Each library runs its own training loop with rsl_rl's numbers for the task, one
+iteration in turn with the others; `turns` says how that is timed. Writes
+docs/isaac_lab_speed.md.
 """
 
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import page
+import turns
+from turns import Call
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, the simulator's included
 
@@ -35,16 +30,6 @@ TASK = "Isaac-Cartpole-Direct"
 DEVICE = "cpu"  # benchmarks/gpu.py has another
 NUM_STEPS = 16  # per iteration, as rsl_rl's configuration of the task has it
 LIBRARIES = ("ppo_jax, in_jit", "ppo_jax, host", "rsl_rl", "skrl (JAX)")
-WARM_UP = 5  # iterations in which programs are compiled
-WAITS, RESULT = "worker waits", "worker's result "  # how its lines to us begin
-
-
-class Call(NamedTuple):
-    """When a call of `step` came, when it was let through, and when it ended."""
-
-    arrived: float
-    started: float
-    ended: float
 
 
 def main() -> None:
@@ -52,8 +37,7 @@ def main() -> None:
     args = parse()
     DEVICE = args.device
     if args.library:
-        result = measure(args.library, args.num_envs, args.iterations)
-        print(f"\n{RESULT}{json.dumps(result)}", flush=True)
+        turns.tell(measure(args.library, args.num_envs, args.iterations))
         return
     results = []
     for number in range(args.rounds):
@@ -69,44 +53,9 @@ def main() -> None:
 
 def measure_all(libraries: Iterable[str], num_envs: int, iterations: int) -> list[dict]:
     """Trains with all libraries, one iteration of each in turn."""
-    workers = []
-    for library in libraries:
-        workers.append(start(library, num_envs, iterations))
-        until_it_waits(workers[-1])
-    results: list[dict | None] = [None]
-    while None in results:
-        results = [take_turn(worker) for worker in workers]
-    return [result for result in results if result]
-
-
-def start(library: str, num_envs: int, iterations: int) -> subprocess.Popen:
-    """Starts a process: Isaac Lab holds one environment at a time in each."""
-    options = {"library": library, "num_envs": num_envs, "iterations": iterations}
-    options |= {"device": DEVICE}
-    words = [word for k, v in options.items() for word in (f"--{k}", str(v))]
-    return subprocess.Popen(
-        [sys.executable, __file__, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def take_turn(worker: subprocess.Popen) -> dict | None:
-    """Lets a worker go on for an iteration; returns its result after the last."""
-    worker.stdin.write("go on\n")
-    worker.stdin.flush()
-    return until_it_waits(worker)
-
-
-def until_it_waits(worker: subprocess.Popen) -> dict | None:
-    for line in worker.stdout:
-        if line.startswith(WAITS):
-            return None
-        if line.startswith(RESULT):
-            worker.communicate()
-            return json.loads(line.removeprefix(RESULT))
-    raise RuntimeError(f"a library failed: {' '.join(worker.args)}")
+    size = ["--num_envs", str(num_envs), "--iterations", str(iterations)]
+    size += ["--device", DEVICE]
+    return turns.measure_all([[__file__, "--library", x, *size] for x in libraries])
 
 
 def measure(library: str, num_envs: int, iterations: int) -> dict:
@@ -119,22 +68,7 @@ def measure(library: str, num_envs: int, iterations: int) -> dict:
             train_ppo_jax(library.split(", ")[1], num_envs, iterations, calls)
         else:
             train(num_envs, iterations, calls)
-    whole, outside = [], []
-    warm_up = min(WARM_UP, iterations - 2)
-    for first in range(warm_up * NUM_STEPS, len(calls) - NUM_STEPS, NUM_STEPS):
-        seconds = calls[first + NUM_STEPS].arrived - calls[first].started
-        steps = calls[first : first + NUM_STEPS]
-        whole.append(seconds)
-        outside.append(seconds - sum(call.ended - call.started for call in steps))
-    iteration, rest = statistics.median(whole), statistics.median(outside)
-    return {
-        "library": library,
-        "num_envs": num_envs,
-        "iterations": len(whole),
-        "iteration_s": round(iteration, 4),
-        "outside_s": round(rest, 4),
-        "steps_per_s": round(num_envs * NUM_STEPS / iteration),
-    }
+    return turns.worker_result(library, num_envs, iterations, calls, NUM_STEPS)
 
 
 def train_ppo_jax(
@@ -154,7 +88,7 @@ def train_ppo_jax(
     }
     config = override(default_config(TASK), changes)
     with open_trainer(config) as trainer:
-        time_calls(trainer.env.torch_env.isaac, calls)
+        turns.time_calls(trainer.env.torch_env.isaac, calls, NUM_STEPS)
         runner.run_training(trainer, Path("run"))
 
 
@@ -173,7 +107,7 @@ def train_rsl_rl(num_envs: int, iterations: int, calls: list[Call]) -> None:
         wrapped = RslRlVecEnvWrapper(env, clip_actions=agent_cfg.clip_actions)
         settings = agent_cfg.to_dict() | {"device": DEVICE}
         learner = OnPolicyRunner(wrapped, settings, log_dir="run", device=DEVICE)
-        time_calls(env.unwrapped, calls)
+        turns.time_calls(env.unwrapped, calls, NUM_STEPS)
         learner.learn(iterations, init_at_random_ep_len=True)
         env.close()
 
@@ -200,7 +134,7 @@ def train_skrl(num_envs: int, iterations: int, calls: list[Call]) -> None:
     with launch_simulation(env_cfg, {"device": DEVICE}):
         env = gymnasium.make(TASK, cfg=env_cfg)
         learner = Runner(SkrlVecEnvWrapper(env, ml_framework="jax"), agent_cfg)
-        time_calls(env.unwrapped, calls)
+        turns.time_calls(env.unwrapped, calls, NUM_STEPS)
         learner.run()
         env.close()
 
@@ -213,64 +147,22 @@ def resolve(agent: str, num_envs: int) -> tuple:
     return env_cfg, agent_cfg
 
 
-def time_calls(isaac, calls: list[Call]) -> None:
-    """Notes when each call of `step` begins and ends; waits before each iteration."""
-    step = isaac.step
-
-    def timed(action):
-        arrived = time.perf_counter()
-        if len(calls) % NUM_STEPS == 0:
-            print(f"\n{WAITS}", flush=True)
-            sys.stdin.readline()
-        started = time.perf_counter()
-        result = step(action)
-        calls.append(Call(arrived, started, time.perf_counter()))
-        return result
-
-    isaac.step = timed
-
-
 def report(results: list[dict], machine: str) -> str:
     rounds = 1 + max(result["round"] for result in results)
     lines = [
         f"# {TASK}: speed",
         "",
-        "Written by `benchmarks/isaac_lab.py`, which says at its head how it measures. "
-        "Each library runs its own loop on the real simulator, one iteration each in "
-        f"turn, on one machine: {machine}, no GPU. torch has one thread in all of "
-        "them, the simulator's torch included; `OMP_NUM_THREADS` gives it another "
+        "Written by `benchmarks/isaac_lab.py`; how it times, `benchmarks/turns.py` "
+        "says. Each library runs its own loop on the real simulator, one iteration "
+        f"each in turn, on one machine: {machine}, no GPU. torch has one thread in all "
+        "of them, the simulator's torch included; `OMP_NUM_THREADS` gives it another "
         "number.",
         "",
         f"Rounds: {rounds}; numbers are medians, and a share or ratio is the median of "
         "those of the rounds. Above 1, ppo_jax inside the jit is ahead.",
         "",
-        "| envs | library | env steps/s | iteration (ms) | outside `env.step` (ms) "
-        "| share | in_jit / it |",
-        "|---|---|---|---|---|---|---|",
+        *turns.rows(results, LIBRARIES),
     ]
-    for num_envs in (1024, 4096):
-        of_size = [result for result in results if result["num_envs"] == num_envs]
-        by_library = {
-            name: [result for result in of_size if result["library"] == name]
-            for name in LIBRARIES
-        }
-        for name, runs in by_library.items():
-            speed, whole, outside = (
-                statistics.median(run[key] for run in runs)
-                for key in ("steps_per_s", "iteration_s", "outside_s")
-            )
-            share = statistics.median(
-                run["outside_s"] / run["iteration_s"] for run in runs
-            )
-            pairs = zip(by_library[LIBRARIES[0]], runs, strict=True)
-            ratio = statistics.median(
-                a["steps_per_s"] / b["steps_per_s"] for a, b in pairs
-            )
-            ahead = "" if name == LIBRARIES[0] else f"{ratio:.2f}"
-            lines.append(
-                f"| {num_envs} | {name} | {speed:,.0f} | {1000 * whole:.0f} | "
-                f"{1000 * outside:.0f} | {share:.1%} | {ahead} |"
-            )
     return "\n".join(lines) + "\n"
 
 

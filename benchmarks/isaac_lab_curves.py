@@ -11,16 +11,13 @@ Writes docs/images/isaac_cartpole_curves.png and .json.
 import csv
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
+
+import curves
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-IMAGES = ROOT / "docs" / "images"
 
 TASK = "Isaac-Cartpole-Direct"
 SEEDS = (42, 1, 2)
@@ -30,19 +27,22 @@ RULES = {"ppo_jax, as rsl_rl": "last_value", "ppo_jax, exact": "final_obs"}
 
 
 def main() -> None:
-    curves = {"rsl_rl": {seed: recorded(seed) for seed in SEEDS}}
+    panels = {"rsl_rl": {seed: recorded(seed) for seed in SEEDS}}
     for name, rule in RULES.items():
-        curves[name] = {}
+        panels[name] = {}
         for seed in SEEDS:
-            curve = curves[name][seed] = train(seed, rule)
-            print(f"{name}, seed {seed}: {GOAL} at iteration {first_at(curve)}")
-    draw(curves)
+            curve = panels[name][seed] = train(seed, rule)
+            first = curves.first_at(curve, GOAL)
+            print(f"{name}, seed {seed}: {GOAL} at iteration {first}")
+    picture = curves.IMAGES / "isaac_cartpole_curves.png"
+    title = f"{TASK}, 1024 environments"
+    curves.draw(picture, title, {"": panels}, GOAL, ITERATIONS)
     firsts = {
-        name: {seed: first_at(curve) for seed, curve in of_seed.items()}
-        for name, of_seed in curves.items()
+        name: {seed: curves.first_at(curve, GOAL) for seed, curve in of_seed.items()}
+        for name, of_seed in panels.items()
     }
-    result = {"task": TASK, "first_at_goal": firsts, "curves": curves}
-    (IMAGES / "isaac_cartpole_curves.json").write_text(json.dumps(result) + "\n")
+    result = {"task": TASK, "first_at_goal": firsts, "curves": panels}
+    picture.with_suffix(".json").write_text(json.dumps(result) + "\n")
     print(json.dumps(firsts))
 
 
@@ -53,43 +53,9 @@ def recorded(seed: int) -> list[float]:
 
 
 def train(seed: int, rule: str) -> list[float]:
-    """Returns the mean return of the last 100 episodes after each iteration."""
     words = f"--task {TASK} --num_envs 1024 --device cpu --seed {seed} --logger none"
     words += f" --max_iterations {ITERATIONS} timeout_bootstrap={rule}"
-    command = [sys.executable, str(ROOT / "train.py"), *words.split()]
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        (table,) = Path(folder).glob("logs/ppo_jax/*/*/metrics.csv")
-        with table.open() as file:
-            cells = [row["episode_return"] for row in csv.DictReader(file)]
-    return [round(float(cell or "nan"), 3) for cell in cells]
-
-
-def first_at(curve: list[float]) -> int | None:
-    """Returns the first iteration, counted from 1, with the goal; None: never."""
-    return next((i for i, value in enumerate(curve, 1) if value >= GOAL), None)
-
-
-def draw(curves: dict) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (name, of_seed) in zip(
-        figure.subplots(1, len(curves), sharey=True), curves.items(), strict=True
-    ):
-        for seed, curve in of_seed.items():
-            first = first_at(curve)
-            label = f"seed {seed}: {GOAL} at {first}"
-            axes.plot(range(1, len(curve) + 1), curve, label=label)
-        axes.axhline(GOAL, color="gray", linestyle="--", linewidth=1)
-        axes.set(title=name, xlabel="iteration", xlim=(0, ITERATIONS))
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
-    figure.axes[0].set_ylabel("mean return of 100 episodes")
-    figure.suptitle(f"{TASK}, 1024 environments")
-    figure.savefig(IMAGES / "isaac_cartpole_curves.png", dpi=100)
+    return curves.train(words)
 
 
 if __name__ == "__main__":
