@@ -78,6 +78,23 @@ def parse(
     )
 
 
+def positional(
+    argv: Sequence[str], flags: Sequence[Flag]
+) -> tuple[list[str], list[str]]:
+    """Returns the words of a command line that are no options, and the others."""
+    valued = {flag.name for flag in flags if flag.metavar is not None}
+    words, options, rest = [], [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            words.append(word)
+            continue
+        options.append(word)
+        if word.removeprefix("--").replace("-", "_") in valued and rest:
+            options.append(rest.pop(0))
+    return words, options
+
+
 def with_tokens(argv: Sequence[str], foreign: tuple[str, ...]) -> list[str]:
     """Returns a command line whose words for somebody else are KEY=VALUE.
 

@@ -1,4 +1,4 @@
-"""The command `ppo-jax`, also `python -m ppo_jax`: train, play, sweep, export."""
+"""The command `ppo-jax`, also `python -m ppo_jax`, and its verbs."""
 
 import sys
 from importlib import import_module
@@ -12,6 +12,8 @@ COMMANDS = {
     "play": "play a trained policy, or film it",
     "sweep": "train many at once, over seeds and hyper-parameters",
     "export": "write a trained policy for a robot, or for rsl_rl",
+    "report": "write a page on a run that one can send",
+    "compare": "lay runs over each other, with intervals over seeds",
 }
 
 

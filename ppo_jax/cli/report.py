@@ -1,77 +1,53 @@
-"""What train.py says before a run, and when it has ended."""
+"""Writes report.html of runs: `ppo-jax report RUN`."""
 
-import math
-import shlex
-from collections.abc import Callable
+import sys
 from pathlib import Path
-from typing import Any
 
-from ppo_jax.cli import entry
-from ppo_jax.cli.simulators import backend_of
-from ppo_jax.runs import folders
+from ppo_jax.cli import command_line, help_page
+from ppo_jax.cli.command_line import Flag
+from ppo_jax.cli.tasks import default_config
 from ppo_jax.runs.config import Config
+from ppo_jax.runs.recorded import read_run
+
+FLAGS = [Flag("help", None, "show this")]
+EXAMPLES = {
+    "report.py logs/ppo_jax/Cartpole/DATE": "write report.html into the run's folder",
+}
 
 
-def announce(config: Config) -> None:
-    """Prints what is about to be trained."""
-    backend = backend_of(config.task)
-    print(
-        f"{config.task}: {config.num_envs} environments x {config.num_steps_per_env} "
-        f"steps, {config.max_iterations} iterations, seed {config.seed}; "
-        f"{f'starting {backend.title} and ' if backend else ''}compiling ...",
-        flush=True,
-    )
+def main() -> int:
+    """Writes the reports that the command line names; returns the exit code."""
+    paths, rest = command_line.positional(sys.argv[1:], FLAGS)
+    arguments = command_line.parse(rest, FLAGS, fields=False)
+    if "help" in arguments.flags:
+        help_page.print_help("Write a report of a run.", EXAMPLES, FLAGS)
+        return 0
+    if not paths:
+        raise ValueError(
+            "which run? give its folder, such as logs/ppo_jax/Cartpole/DATE"
+        )
+    for path in paths:
+        print(f"Report: {write(Path(path))}")
+    return 0
 
 
-def report(outcome: Any, config: Config, compile_seconds: float) -> None:
-    """Prints the result and where to look."""
-    from ppo_jax.runs import checkpoint, plots
+def write(folder: Path) -> Path:
+    """Writes the report of a run; returns its path.
 
-    progress, folder = outcome.progress, outcome.folder
-    draw = lambda: plots.save_learning_curve(folder, config.task, config.solved_return)
-    picture = decoration(draw, "the learning curve")
-    video = folders.experiment_of(config).lower() + ".mp4"
-    print(
-        f"\nTrained {progress.iteration} iterations ({progress.env_steps:,} steps) in "
-        f"{progress.seconds:.1f} s, after {compile_seconds:.1f} s of compiling."
-    )
-    print(f"  run             {folder}")
-    print(f"  checkpoint      {checkpoint.path_of(folder, progress.iteration)}")
-    if picture:
-        print(f"  learning curve  {picture}")
-    where = shlex.quote(str(folder))
-    play = f"play.py --checkpoint {where} --video {shlex.quote(video)}"
-    print(f"  watch it        {entry.typed(play)}")
-    if config.logger == "tensorboard":
-        print(f"  curves          uv run tensorboard --logdir {folder.parent}")
-    print(verdict(folder, progress.scalars["episode_return"], config.solved_return))
+    Raises:
+      ValueError: the folder holds no run that can be told of.
+    """
+    from ppo_jax.runs.report import write_report
+
+    return write_report(folder, defaults_of(read_run(folder).config))
 
 
-def decoration(make: Callable[[], Path], what: str) -> Path | None:
-    """Returns what only decorates a run; nothing but a warning if it cannot be made."""
+def defaults_of(config: Config) -> Config | None:
+    """Returns what a run's task has without a change; None: it is not known here.
+
+    Its simulator may not be installed where a report is written, or its module is gone.
+    """
     try:
-        return make()
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        entry.complain(f"{what} could not be made, the run is complete: {reason}")
+        return default_config(config.task, config.simulator.agent)
+    except Exception:
         return None
-
-
-def verdict(folder: Path, episode_return: float, goal: float | None) -> str:
-    """Returns the result in a sentence: the return, and when it first was enough."""
-    from ppo_jax.runs import metrics
-
-    if math.isnan(episode_return):
-        return "No episode has ended yet: train longer."
-    sentence = f"Mean return of the last 100 episodes: {episode_return:.2f}"
-    if goal is None:
-        return f"{sentence}."
-    try:
-        table = metrics.read_table(folder)
-    except (ValueError, OSError) as error:
-        return f"{sentence}. The goal is {goal:g}; when it was reached: {error}."
-    rows = zip(table["iteration"], table["episode_return"], strict=True)
-    reached = [int(iteration) + 1 for iteration, value in rows if value >= goal]
-    if not reached:
-        return f"{sentence}. Not solved: the goal is {goal:g}."
-    return f"{sentence}. Solved: {goal:g} at iteration {reached[0]}."

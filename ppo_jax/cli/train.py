@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ppo_jax.cli import command_line, entry, filming, help_page, teaching, weights
+from ppo_jax.cli import report as reports
+from ppo_jax.cli.announcing import announce, decoration, report
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
-from ppo_jax.cli.report import announce, decoration, report
 from ppo_jax.cli.simulators import BACKENDS
 from ppo_jax.cli.tasks import (
     checked_task,
@@ -192,6 +193,7 @@ def train(
     from ppo_jax.cli import console
     from ppo_jax.runs import finite, runner, storage
 
+    first = 0 if run is None else int(run.train.iteration)
     ahead = threading.Thread(target=_import_ahead)
     ahead.start()
     display = console.open_display()
@@ -221,6 +223,10 @@ def train(
     except (finite.NotFinite, storage.Unwritable) as error:
         entry.complain(str(error))
         return 1
+    note = lambda: folders.note_session(
+        folder, first, outcome.progress.iteration, compile_seconds
+    )
+    decoration(note, "run.json")
     report(outcome, trainer.config, compile_seconds)
     if outcome.stopped_by:
         again = f"train.py --resume --checkpoint {shlex.quote(str(folder))}"
@@ -240,6 +246,7 @@ def film_run(trainer: Any, folder: Path, learned: Any) -> None:
     film = lambda: filming.film(trainer, learned, path, trainer.config.seed)
     if decoration(film, "the video"):
         print(f"  video           {path}")
+        decoration(lambda: reports.write(folder), "the report")
 
 
 def config_overrides(

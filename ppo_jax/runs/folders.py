@@ -1,8 +1,12 @@
 """Folders of runs: how they are called, found and described."""
 
+import contextlib
 import datetime
 import json
+import os
+import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +43,7 @@ def record(folder: Path, cfg: Config) -> None:
     text = config_fields.to_yaml(cfg)
     if not path.is_file() or path.read_text() != text:
         config_fields.save(cfg, path)
-    manifest, now = _read_manifest(folder), _circumstances()
+    manifest, now = read_manifest(folder), _circumstances()
     before = {name: manifest["metadata"].get(name) for name in now} if manifest else now
     if before != now:
         manifest["earlier_versions"] = [*manifest.get("earlier_versions", []), before]
@@ -47,9 +51,37 @@ def record(folder: Path, cfg: Config) -> None:
         _write_manifest(folder, manifest)
 
 
+def note_session(folder: Path, first: int, last: int, starting: float) -> None:
+    """Notes which iterations a process did, and how long it took to come to them.
+
+    Args:
+      folder: of the run.
+      first: iterations that were done before.
+      last: and afterwards.
+      starting: seconds before its first iteration, compiling included.
+    """
+    manifest = read_manifest(folder)
+    if manifest:
+        session = {"from": first, "to": last, "starting_seconds": round(starting, 3)}
+        manifest["sessions"] = [*sessions(manifest), session]
+        _write_manifest(folder, manifest)
+
+
+def sessions(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what `note_session` has noted; what is no such note is left out."""
+    wanted, noted = {"from", "to", "starting_seconds"}, manifest.get("sessions")
+    return [
+        session
+        for session in (noted if isinstance(noted, list) else [])
+        if isinstance(session, dict)
+        and wanted <= session.keys()
+        and all(isinstance(session[name], int | float) for name in wanted)
+    ]
+
+
 def changed_versions(folder: Path) -> str:
     """Returns a sentence if a run was written with other versions than are here."""
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     if not manifest:
         return (
             f"{folder / MANIFEST} cannot be read: whether the run goes on bit for bit "
@@ -103,7 +135,18 @@ def _circumstances() -> dict[str, str]:
     """
     import jax
 
-    return versions() | {"device": jax.devices()[0].device_kind}
+    device = jax.devices()[0].device_kind
+    return versions() | {"device": device, "machine": machine()}
+
+
+def machine() -> str:
+    """Returns which processor, how many of its cores, and which system this is."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = [x.partition(":")[2] for x in lines if x.startswith("model name")]
+        name = models[0].strip() if models else name
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def experiment_of(cfg: Config) -> str:
@@ -129,7 +172,7 @@ def find_run(
         parent = LOG_ROOT / experiment
         runs = sorted(parent.iterdir(), reverse=True) if parent.is_dir() else []
         for folder in runs:
-            is_meant = task is None or _read_manifest(folder).get("task", task) == task
+            is_meant = task is None or read_manifest(folder).get("task", task) == task
             if is_meant and checkpoint.iterations(folder):
                 return folder, selector or "latest"
         whose = f" of {task}" if task else ""
@@ -165,7 +208,7 @@ def load_config(folder: Path) -> Config:
     return config_fields.load(folder / CONFIG_FILE)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns a run's description; nothing if it is missing or damaged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())

@@ -214,7 +214,7 @@ def test_a_run_ends_with_its_result_and_where_to_look(tmp_path, monkeypatch, cap
     names = {path.name.partition(".tfevents")[0] for path in run.iterdir()}
     assert names == {
         *("checkpoints", "events.out", "learning_curve.png", "metrics.csv"),
-        *("params", "run.json", ".lock"),
+        *("params", "report.html", "run.json", ".lock"),
     }
     assert named["watch it"].startswith("uv run play.py --checkpoint")
     words = [*named["watch it"].split()[3:5], "--num_envs=5"]

@@ -35,6 +35,8 @@ def start(*argv):
         (["train.py", "--list"], "Franka-Reach-Pose"),
         (["play.py", "--help"], "--export FILE"),
         (["sweep.py", "--help"], "--perturbation_interval"),
+        (["ppo_jax/__main__.py", "report", "--help"], "report.html"),
+        (["ppo_jax/__main__.py", "compare", "--help"], "--out FILE"),
     ],
 )
 def test_help_and_list_need_no_jax(argv, words):
