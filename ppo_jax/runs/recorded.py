@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ppo_jax.runs import folders, metrics
+from ppo_jax.runs import folders, table
 from ppo_jax.runs.config import Config
 
 FILMS = (".mp4", ".gif", ".webp")
@@ -53,9 +53,9 @@ def read_run(folder: Path) -> Recorded:
     if not (folder / folders.CONFIG_FILE).is_file():
         raise ValueError(f"{folder} is not a run: give the folder of one")
     config = folders.load_config(folder)
-    if not (folder / metrics.TABLE).is_file():
-        raise ValueError(f"{folder} has no {metrics.TABLE}: nothing is known of it yet")
-    curves = metrics.read_table(folder)
+    if not (folder / table.TABLE).is_file():
+        raise ValueError(f"{folder} has no {table.TABLE}: nothing is known of it yet")
+    curves = table.read_table(folder)
     if not curves.get("iteration"):
         raise ValueError(f"{folder} has finished no iteration yet: train longer")
     return Recorded(folder, config, curves, folders.read_manifest(folder))
