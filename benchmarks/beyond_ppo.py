@@ -22,10 +22,10 @@ import page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from configs import config_for
-from envs import make
-from envs.task import vectorize
 from ppo_jax import Continuous, train, with_gaps
+from ppo_jax.configs import config_for
+from ppo_jax.envs import make
+from ppo_jax.envs.task import vectorize
 from ppo_jax.learning.config import RNDConfig
 from ppo_jax.learning.distillation import policy_of
 from ppo_jax.loops.evaluation import evaluate
@@ -119,7 +119,7 @@ def symmetry():
     """Trains Cartpole with mirrored samples and without, in 64 environments."""
     config = replace(config_for("Cartpole"), num_envs=64, max_iterations=120)
     uses = {
-        "symmetry_cfg.data_augmentation_func": "envs.cartpole:mirrored",
+        "symmetry_cfg.data_augmentation_func": "ppo_jax.envs.cartpole:mirrored",
         "symmetry_cfg.use_data_augmentation": True,
     }
     curves = {}

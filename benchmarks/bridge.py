@@ -87,7 +87,7 @@ def measure(num_envs: int, num_steps: int, repeats: int) -> dict:
 
 
 def prepare(device: str) -> None:
-    from envs.dlpack import prepare_jax
+    from ppo_jax.envs.dlpack import prepare_jax
 
     prepare_jax(device)
 
@@ -98,8 +98,8 @@ def time_steps(
     """Collects rollouts; returns the median of what a step took, in us."""
     import jax
 
-    from envs.bridge import bridge
     from ppo_jax import Hyperparams, ModelConfig, actor_critic, make_ppo
+    from ppo_jax.envs.bridge import bridge
     from ppo_jax.learning.ppo import jitted
     from ppo_jax.loops.rollout import collect, host_scan
     from ppo_jax.loops.training import init_run
@@ -134,7 +134,7 @@ def idle(num_envs: int, device: str):
     """
     import torch
 
-    from envs.torch_env import TorchEnv
+    from ppo_jax.envs.torch_env import TorchEnv
     from ppo_jax.types import Continuous, EnvInfo, TimeStep
 
     class Idle(TorchEnv):

@@ -21,9 +21,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 from timing import cartpole_options, time_training
 
-from envs.gymnax_adapter import make_gymnax
-from envs.task import vectorize
 from ppo_jax import Hyperparams, ModelConfig, PPOConfig, actor_critic, make_ppo, train
+from ppo_jax.envs.gymnax_adapter import make_gymnax
+from ppo_jax.envs.task import vectorize
 
 
 def main():

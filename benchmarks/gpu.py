@@ -104,7 +104,7 @@ def calls(small: bool) -> list[str]:
     """Counts a simulator's calls in a compiled iteration, compiled in four ways."""
     import jax
 
-    from envs.programs import OPTIONS, count_calls
+    from ppo_jax.envs.programs import OPTIONS, count_calls
     from ppo_jax.loops.training import init_run, iterate
 
     rows = []
@@ -342,9 +342,9 @@ def iteration_of(task: str, num_envs: int, seeds: int) -> tuple[float, int]:
     """Returns the milliseconds of an iteration, and its steps."""
     import jax
 
-    from configs import config_for
-    from envs import make
     from ppo_jax import make_ppo, parts_of
+    from ppo_jax.configs import config_for
+    from ppo_jax.envs import make
     from ppo_jax.loops.training import init_run, iterate
     from ppo_jax.runs.config_fields import override
 
@@ -395,8 +395,8 @@ def idle_parts(small: bool, barrier: bool) -> tuple:
     import bridge
     import jax
 
-    from envs.bridge import BridgedEnv
     from ppo_jax import Hyperparams, ModelConfig, actor_critic, make_ppo
+    from ppo_jax.envs.bridge import BridgedEnv
 
     class Behind(BridgedEnv):
         """Hands out nothing of the callback but what has passed a barrier."""
@@ -404,7 +404,7 @@ def idle_parts(small: bool, barrier: bool) -> tuple:
         def step(self, env_state, action):
             return jax.lax.optimization_barrier(super().step(env_state, action))
 
-    from envs.bridge import bridge as connect
+    from ppo_jax.envs.bridge import bridge as connect
 
     env = connect(bridge.idle(16 if small else 4096, device()), "in_jit")
     if barrier:

@@ -140,7 +140,7 @@ def train_skrl(num_envs: int, iterations: int, calls: list[Call]) -> None:
 
 
 def resolve(agent: str, num_envs: int) -> tuple:
-    from envs.isaac_lab import resolve_task
+    from ppo_jax.envs.isaac_lab import resolve_task
 
     env_cfg, agent_cfg = resolve_task(TASK, agent)
     env_cfg.scene.num_envs, env_cfg.sim.device, env_cfg.seed = num_envs, DEVICE, 42

@@ -19,10 +19,10 @@ import page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from configs import config_for
-from envs import make
-from envs.drawing import picture
 from ppo_jax import actor_critic, make_ppo, train, with_gaps
+from ppo_jax.configs import config_for
+from ppo_jax.envs import make
+from ppo_jax.envs.drawing import picture
 from ppo_jax.loops.evaluation import evaluate, record
 from ppo_jax.runs.config import hyperparams
 from ppo_jax.runs.config_fields import override

@@ -5,13 +5,16 @@ from importlib import import_module
 
 from ppo_jax.runs.config import Config
 
+if __name__ == "configs":  # from the top of a checkout: a second copy of everything
+    raise ImportError("the folder configs is the package ppo_jax.configs: import that")
+
 # task: module that holds its CONFIG
 CONFIGS = {
-    "Cartpole": "configs.cartpole",
-    "Franka-Reach": "configs.franka_reach",
-    "Franka-Reach-Pose": "configs.franka_reach_pose",
-    "Franka-Lift": "configs.franka_lift",
-    "Recall": "configs.recall",
+    "Cartpole": "ppo_jax.configs.cartpole",
+    "Franka-Reach": "ppo_jax.configs.franka_reach",
+    "Franka-Reach-Pose": "ppo_jax.configs.franka_reach_pose",
+    "Franka-Lift": "ppo_jax.configs.franka_lift",
+    "Recall": "ppo_jax.configs.recall",
 }
 
 
@@ -22,7 +25,7 @@ def config_for(task: str) -> Config:
     """
     if task in CONFIGS:
         return import_module(CONFIGS[task]).CONFIG
-    from envs import ADAPTERS, make_task
+    from ppo_jax.envs import ADAPTERS, make_task
 
     if task.partition(":")[0] in ADAPTERS:
         return Config(task=task)

@@ -14,8 +14,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envs.isaac_lab import registered_tasks, resolve_task
-from envs.nested import require_path
+from ppo_jax.envs.isaac_lab import registered_tasks, resolve_task
+from ppo_jax.envs.nested import require_path
 from ppo_jax.options import nearest
 from ppo_jax.rsl_rl.configurations import IGNORED, config_from_rsl_rl
 from ppo_jax.runs.config import Config, SimulatorConfig

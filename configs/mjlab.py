@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from envs.mjlab_tasks import PLACEHOLDER, PREFIX, require_task, resolve_task
-from envs.nested import require_path
+from ppo_jax.envs.mjlab_tasks import PLACEHOLDER, PREFIX, require_task, resolve_task
+from ppo_jax.envs.nested import require_path
 from ppo_jax.rsl_rl.configurations import IGNORED, config_from_rsl_rl
 from ppo_jax.runs.config import Config, SimulatorConfig
 from ppo_jax.runs.config_fields import find_path, override

@@ -71,6 +71,8 @@ def _documented_as(path: str, name: str) -> str:
 
     left_out = ("..", "__init__")
     parts = [part for part in Path(path).with_suffix("").parts if part not in left_out]
+    if parts[0] in ("envs", "configs"):  # folders at the top, linked into the package
+        parts.insert(0, "ppo_jax")
     for package in (ppo_jax.rsl_rl, ppo_jax):  # a public name has its package's
         own = package.__name__.split(".")
         if parts[: len(own)] == own and name.split(".")[0] in package.__all__:

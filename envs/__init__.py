@@ -5,18 +5,23 @@ Importing this package loads neither JAX nor a backend; `make` imports what it n
 
 import ast
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ppo_jax.options import load, nearest
+from ppo_jax.options import load, nearest, spellings
 
 if TYPE_CHECKING:
-    from envs.drawing import picture
-    from envs.task import Task, VectorEnv, VectorState, vectorize
+    from ppo_jax.envs.drawing import picture
+    from ppo_jax.envs.task import Task, VectorEnv, VectorState, vectorize
     from ppo_jax.types import Env
+
+if __name__ == "envs":  # from the top of a checkout: a second copy of everything
+    raise ImportError("the folder envs is the package ppo_jax.envs: import that")
 
 __all__ = [
     "TASKS",
@@ -33,24 +38,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "picture": "envs.drawing",
-    **dict.fromkeys(("Task", "VectorEnv", "VectorState", "vectorize"), "envs.task"),
+    "picture": "drawing",
+    **dict.fromkeys(("Task", "VectorEnv", "VectorState", "vectorize"), "task"),
 }
 
-# name: (module, factory, keyword arguments)
+# name: (module here, factory, keyword arguments)
 TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "Cartpole": ("envs.cartpole", "Cartpole", {}),
-    "Franka-Reach": ("envs.franka_reach", "FrankaReach", {}),
-    "Franka-Reach-Pose": ("envs.franka_reach", "FrankaReach", {"orientation": True}),
-    "Franka-Lift": ("envs.franka_lift", "FrankaLift", {}),
-    "Recall": ("envs.recall", "Recall", {}),
+    "Cartpole": ("cartpole", "Cartpole", {}),
+    "Franka-Reach": ("franka_reach", "FrankaReach", {}),
+    "Franka-Reach-Pose": ("franka_reach", "FrankaReach", {"orientation": True}),
+    "Franka-Lift": ("franka_lift", "FrankaLift", {}),
+    "Recall": ("recall", "Recall", {}),
 }
 
-# prefix: (module, factory, description); the factory takes what follows the colon
+# prefix: (module here, factory, description); the factory takes what follows the colon
 ADAPTERS: dict[str, tuple[str, str, str]] = {
-    "gymnax": ("envs.gymnax_adapter", "make_gymnax", "a gymnax environment"),
-    "brax": ("envs.brax_adapter", "make_brax", "a Brax environment"),
-    "playground": ("envs.brax_adapter", "make_playground", "a MuJoCo Playground task"),
+    "gymnax": ("gymnax_adapter", "make_gymnax", "a gymnax environment"),
+    "brax": ("brax_adapter", "make_brax", "a Brax environment"),
+    "playground": ("brax_adapter", "make_playground", "a MuJoCo Playground task"),
 }
 
 GROUP = "ppo_jax.tasks"  # entry points: factories of tasks that other packages have
@@ -81,7 +86,7 @@ def is_isaac_task(task: str) -> bool:
     name = name or prefix
     if not name.startswith("Isaac") and find_spec("isaaclab") is None:
         return False
-    from envs.isaac_lab import registered_tasks
+    from ppo_jax.envs.isaac_lab import registered_tasks
 
     return name in registered_tasks() or name.startswith("Isaac")
 
@@ -101,7 +106,7 @@ def make(task: str, num_envs: int, clip_actions: float | None = None) -> "Env":
       ValueError: there is no such task; names the nearest.
       ImportError: the task needs a package that is not installed; names it.
     """
-    from envs.task import vectorize
+    from ppo_jax.envs.task import vectorize
 
     return vectorize(make_task(task), num_envs, clip_actions)
 
@@ -111,10 +116,10 @@ def make_task(task: str) -> "Task":
     prefix, _, name = task.partition(":")
     if name and prefix in ADAPTERS:
         module, factory, _ = ADAPTERS[prefix]
-        return getattr(import_module(module), factory)(name)
+        return getattr(_module(module), factory)(name)
     if task in TASKS:
         module, factory, arguments = TASKS[task]
-        return getattr(import_module(module), factory)(**arguments)
+        return getattr(_module(module), factory)(**arguments)
     others = tasks_of_others()
     if task in others:
         return others[task].load()()
@@ -130,11 +135,16 @@ def tasks_of_others() -> dict[str, EntryPoint]:
     return {found.name: found for found in entry_points(group=GROUP)}
 
 
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
+
+
 def _is_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ImportError:  # what stands before its last dot is none
-        return False
+    for spelling in spellings(name):
+        with suppress(ImportError):  # what stands before its last dot is none
+            if find_spec(spelling) is not None:
+                return True
+    return False
 
 
 def describe(task: str) -> str:
@@ -143,7 +153,7 @@ def describe(task: str) -> str:
     It is read, not imported: a list of tasks need not wait for JAX.
     """
     module, factory, _ = TASKS[task]
-    path = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py")
+    path = Path(__file__).with_name(f"{module}.py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == factory:
             return (ast.get_docstring(node) or "").partition("\n")[0]
@@ -154,4 +164,4 @@ def __getattr__(name: str) -> Any:
     """Returns a name of another module here, imported when it is first asked for."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(_module(_HOMES[name]), name)

@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.dlpack import Tensor, require_same_device, spec_of
-from envs.drivers import (
+from ppo_jax.envs.dlpack import Tensor, require_same_device, spec_of
+from ppo_jax.envs.drivers import (
     Follow,
     Link,
     Operation,
@@ -32,8 +32,8 @@ from envs.drivers import (
     call_on_host,
     follow_on_host,
 )
-from envs.programs import Program, WrongCalls
-from envs.torch_env import TorchEnv, result_of
+from ppo_jax.envs.programs import Program, WrongCalls
+from ppo_jax.envs.torch_env import TorchEnv, result_of
 from ppo_jax.types import (
     Array,
     AugmentFn,
@@ -115,7 +115,7 @@ class BridgedEnv(Simulator):
             step = env.jit(partial(iterate, ppo, env, 24), donate_argnums=0)
 
         It is compiled so that no step is doubled, and checked before it runs; see
-        `envs.programs`. On CUDA a plain `jax.jit` is not enough.
+        `ppo_jax.envs.programs`. On CUDA a plain `jax.jit` is not enough.
         """
         return Program(function, **options)
 
@@ -177,7 +177,7 @@ class BridgedEnv(Simulator):
           augment: rsl_rl's function of (env, obs, actions).
           obs: {group: [N, ...]}, shapes of the observations.
         """
-        from envs.torch_symmetry import recover
+        from ppo_jax.envs.torch_symmetry import recover
 
         if not isinstance(self.action_space, Continuous):
             raise ValueError("a symmetry in torch needs actions that are continuous")

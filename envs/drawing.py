@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.task import Task
+from ppo_jax.envs.task import Task
 
 PAPER = "#eef1f4"
 INK = "#2b3a47"

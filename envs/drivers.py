@@ -14,8 +14,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
-from envs.dlpack import Tensor, to_jax, to_torch
-from envs.torch_env import Result, TorchEnv, checked
+from ppo_jax.envs.dlpack import Tensor, to_jax, to_torch
+from ppo_jax.envs.torch_env import Result, TorchEnv, checked
 from ppo_jax.types import Array
 
 Operation = Callable[..., Any]  # (torch_env, *tensors) -> tree of tensors

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from envs.dlpack import Tensor
+from ppo_jax.envs.dlpack import Tensor
 
 MAX_LOG_ENTRIES = 1000  # kept on the device before they are added up
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import drawing
-from envs.franka import (
+from ppo_jax.envs import drawing
+from ppo_jax.envs.franka import (
     DEFAULT_FINGER,
     DEFAULT_POSITION,
     NUM_FINGERS,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from envs.dlpack import Tensor
+from ppo_jax.envs.dlpack import Tensor
 from ppo_jax.types import ActionSpace, Continuous, Discrete
 
 

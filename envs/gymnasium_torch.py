@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from envs.dlpack import Tensor
-from envs.episode_log import EpisodeLog
-from envs.gym_spaces import action_space, flatten_groups
-from envs.torch_env import TorchEnv
+from ppo_jax.envs.dlpack import Tensor
+from ppo_jax.envs.episode_log import EpisodeLog
+from ppo_jax.envs.gym_spaces import action_space, flatten_groups
+from ppo_jax.envs.torch_env import TorchEnv
 from ppo_jax.types import Discrete, EnvInfo, TimeStep
 
 GROUP = "policy"  # of observations that are one tensor

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.adapting import cast_like, import_package, require_known
+from ppo_jax.envs.adapting import cast_like, import_package, require_known
 from ppo_jax.types import ActionSpace, Array, Continuous, Discrete, Key, Obs
 
 NO_LIMIT = 2**30

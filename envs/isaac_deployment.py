@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from envs.deployment import joined
+from ppo_jax.envs.deployment import joined
 
 UNKNOWN = float("nan")  # of an action that is not scaled by a number
 

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from envs.curricula import COUNTER, progress_of, reset_with
-from envs.dlpack import Tensor
-from envs.episode_log import EpisodeLog
-from envs.gym_spaces import action_space, flatten_groups
-from envs.isaac_deployment import deployment
-from envs.torch_env import TorchEnv
+from ppo_jax.envs.curricula import COUNTER, progress_of, reset_with
+from ppo_jax.envs.dlpack import Tensor
+from ppo_jax.envs.episode_log import EpisodeLog
+from ppo_jax.envs.gym_spaces import action_space, flatten_groups
+from ppo_jax.envs.isaac_deployment import deployment
+from ppo_jax.envs.torch_env import TorchEnv
 from ppo_jax.types import Continuous, Discrete, EnvInfo, TimeStep
 
 NUM_WARM_UP_STEPS = 2  # Warp compiles and captures in them, outside of any program

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from envs.bridge import BridgedEnv, bridge
-from envs.dlpack import prepare_jax, require_device
-from envs.isaac_env import IsaacLabEnv
+from ppo_jax.envs.bridge import BridgedEnv, bridge
+from ppo_jax.envs.dlpack import prepare_jax, require_device
+from ppo_jax.envs.isaac_env import IsaacLabEnv
 from ppo_jax.options import nearest
 
 
@@ -37,7 +37,7 @@ def make_isaac_env(
       device: of the simulator, "cpu" or "cuda:0"; JAX has to be on the same.
       seed: of whatever is drawn while the scene is made; `reset` seeds again.
       overrides: Isaac Lab's own, for instance "physics=newton_mjwarp".
-      driver: "in_jit" or "host", see `envs.bridge`.
+      driver: "in_jit" or "host", see `ppo_jax.envs.bridge`.
       compute_final_obs: see `open_isaac_env`.
       clip_actions: the task sees continuous actions clipped to +- this; None: as is.
       agent_key: whose presets `overrides` may name as well; see `resolve_task`.
@@ -102,7 +102,7 @@ def registered_tasks() -> list[str]:
         ) from error
     import gymnasium
 
-    import envs.isaac_tasks  # noqa: F401 - registers ours
+    import ppo_jax.envs.isaac_tasks  # noqa: F401 - registers ours
 
     load_external_tasks()
     registry = gymnasium.registry.items()
@@ -124,7 +124,7 @@ def open_isaac_env(
       env_cfg: from `resolve_task`; number of environments and seed are set.
       launcher_args: of Isaac Lab's launcher; a dict, or a namespace from its parser.
         Its device becomes that of the simulation.
-      driver: "in_jit" or "host", see `envs.bridge`.
+      driver: "in_jit" or "host", see `ppo_jax.envs.bridge`.
       compute_final_obs: have Isaac Lab observe once more before each auto-reset, so
         that the value after a time-out is that of the state in which it was cut.
         None: do so unless the task's observations are the simulator's own state.

@@ -1,6 +1,7 @@
 """Isaac Lab tasks of our own, registered when this module is imported.
 
-Importing it needs Isaac Lab; `envs.isaac_lab` does so before it looks for a task.
+Importing it needs Isaac Lab; `ppo_jax.envs.isaac_lab` does so before it looks for a
+task.
 """
 
 import gymnasium

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from envs.curricula import progress_of, reset_with
-from envs.deployment import joined
-from envs.dlpack import Tensor
-from envs.episode_log import EpisodeLog
-from envs.gym_spaces import flatten_groups
-from envs.torch_env import TorchEnv
+from ppo_jax.envs.curricula import progress_of, reset_with
+from ppo_jax.envs.deployment import joined
+from ppo_jax.envs.dlpack import Tensor
+from ppo_jax.envs.episode_log import EpisodeLog
+from ppo_jax.envs.gym_spaces import flatten_groups
+from ppo_jax.envs.torch_env import TorchEnv
 from ppo_jax.options import MAX_INT32
 from ppo_jax.types import Continuous, EnvInfo, TimeStep
 

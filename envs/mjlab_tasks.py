@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from envs.bridge import BridgedEnv, bridge
-from envs.dlpack import prepare_jax, require_device
-from envs.mjlab_env import MjlabEnv
-from envs.nested import assign
+from ppo_jax.envs.bridge import BridgedEnv, bridge
+from ppo_jax.envs.dlpack import prepare_jax, require_device
+from ppo_jax.envs.mjlab_env import MjlabEnv
+from ppo_jax.envs.nested import assign
 from ppo_jax.options import nearest
 
 PREFIX = "mjlab:"
@@ -42,7 +42,7 @@ def make_mjlab_env(
       device: of the simulator, "cpu" or "cuda:0"; JAX has to be on the same.
       seed: of whatever is drawn while the scene is made; `reset` seeds again.
       overrides: changes of the task's configuration, "env.x.y=value".
-      driver: "in_jit" or "host", see `envs.bridge`.
+      driver: "in_jit" or "host", see `ppo_jax.envs.bridge`.
       compute_final_obs: have mjlab leave the resets to us, which costs one observation
         more in steps where an episode ends, so that the value after a time-out is that
         of the state in which it came. None: yes; False: mjlab resets, as for rsl_rl.

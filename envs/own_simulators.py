@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from envs.bridge import BridgedEnv, bridge
-from envs.dlpack import prepare_jax, require_device
-from envs.gymnasium_torch import GymnasiumTorchEnv
+from ppo_jax.envs.bridge import BridgedEnv, bridge
+from ppo_jax.envs.dlpack import prepare_jax, require_device
+from ppo_jax.envs.gymnasium_torch import GymnasiumTorchEnv
 from ppo_jax.options import load
 
 TORCH, GYMNASIUM = "torch", "gymnasium-torch"
@@ -36,7 +36,7 @@ def make_own_env(
       num_envs: N, how many.
       device: of the simulator, "cpu" or "cuda:0"; JAX has to be on the same.
       overrides: arguments of the function, "env.name=value".
-      driver: "in_jit" or "host", see `envs.bridge`.
+      driver: "in_jit" or "host", see `ppo_jax.envs.bridge`.
       compute_final_obs: of Gymnasium's: False takes the value of the observation before
         a time-out; None and True that of the state in which it came.
       clip_actions: they see continuous actions clipped to +- this; None: as is.
@@ -68,7 +68,7 @@ def make_own_env(
 
 
 def _arguments(overrides: Sequence[str]) -> dict[str, Any]:
-    from envs.nested import literal
+    from ppo_jax.envs.nested import literal
 
     arguments = {}
     for token in overrides:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from envs.dlpack import DTYPES, Tensor, spec_of
+from ppo_jax.envs.dlpack import DTYPES, Tensor, spec_of
 from ppo_jax.types import Described, TimeStep
 
 # by result: of which types the value is the same in the type that it has to be
@@ -61,7 +61,7 @@ class TorchEnv(Described, Protocol):
         It goes into the metadata of an exported policy, under mjlab's keys where there
         is one (`joint_names`, `joint_stiffness`, `joint_damping`, `default_joint_pos`,
         `command_names`, `observation_names`, `action_scale`, ...), each value one line
-        of text, from `envs.deployment.joined`. What is not known is not there.
+        of text, from `ppo_jax.envs.deployment.joined`. What is not known is not there.
 
         Args:
           groups: the observation groups that the actor reads, in order.

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import dataclasses
 import difflib
+import functools
 import importlib
 import math
 import re
@@ -241,16 +242,27 @@ def load(path: str, field: str) -> Any:
       ValueError: there is no such module, or nothing of that name in it.
     """
     module, _, name = path.partition(":")
-    try:
-        found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{field} = {path!r} cannot be loaded ({error}): give 'module:name' of "
-            "something that Python can import from here"
-        ) from None
-    return found
+    errors: list[Exception] = []
+    for spelling in spellings(module):
+        try:
+            found = importlib.import_module(spelling)
+            return functools.reduce(getattr, name.split("."), found)
+        except (ImportError, AttributeError) as error:
+            errors.append(error)
+    raise ValueError(
+        f"{field} = {path!r} cannot be loaded ({errors[0]}): give 'module:name' of "
+        "something that Python can import from here"
+    )
+
+
+def spellings(module: str) -> tuple[str, ...]:
+    """Returns the names that a module may have which somebody wrote down.
+
+    Our `envs` and `configs` once were packages of their own, and runs of then name
+    them so. Who has packages of these names has theirs.
+    """
+    once_ours = module.partition(".")[0] in ("envs", "configs")
+    return (module, f"ppo_jax.{module}") if once_ours else (module,)
 
 
 def one_of(*allowed: str) -> Check:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import ppo_jax
-from configs import config_for
-from envs import SIMULATORS
 from ppo_jax.cli import command_line, play, sweep, sweep_plan, teaching, train
+from ppo_jax.configs import config_for
+from ppo_jax.envs import SIMULATORS
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.rsl_rl import configurations, models
 from ppo_jax.runs import students

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PRODUCT = sorted(
-    path for folder in ("ppo_jax", "envs") for path in (ROOT / folder).rglob("*.py")
+PACKAGE = ROOT / "ppo_jax"
+LINKED = ("envs", "configs")  # in a checkout: links to folders at its top
+CORE = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path.relative_to(PACKAGE).parts[0] not in LINKED
 )
-CORE = sorted((ROOT / "ppo_jax").rglob("*.py"))
+ENVIRONMENTS, CONFIGURATIONS = (sorted((PACKAGE / x).glob("*.py")) for x in LINKED)
+PRODUCT = [*CORE, *ENVIRONMENTS, *CONFIGURATIONS]
 
 # The rooms from left to right: each may import of ppo_jax what stands left of it.
 ROOMS = (
@@ -23,6 +29,7 @@ ROOMS = (
     ("runs",),
     ("sweeps",),
     ("rsl_rl", "export"),
+    LINKED,
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
@@ -42,8 +49,6 @@ HEAVY = {
     "pyarrow",
     "onnx",
     "onnxruntime",
-    "envs",
-    "configs",
 }
 BY_FLAX = {"rich", "yaml"}  # `import flax` loads these, whatever we do
 
@@ -67,13 +72,13 @@ def module_of(path):
     return ".".join(parts).removesuffix(".__init__")
 
 
-MODULES = [module_of(path) for path in CORE]
+MODULES = [module_of(path) for path in PRODUCT]
 each_module = pytest.mark.parametrize("path", CORE, ids=module_of)
 
 
-def own(path):
+def own(path, everywhere=True):
     """Modules of ppo_jax that a file imports, without "ppo_jax." in front."""
-    for name in imported(path):
+    for name in imported(path, everywhere):
         package, _, module = name.partition(".")
         if package == "ppo_jax":
             yield module
@@ -94,7 +99,7 @@ def test_a_room_imports_only_what_stands_left_of_it(path):
 
 def test_every_room_says_what_belongs_there():
     rooms = {path.name for path in (ROOT / "ppo_jax").iterdir() if path.is_dir()}
-    rooms -= {"__pycache__"}
+    rooms -= {"__pycache__", *LINKED}
     assert rooms <= RANK.keys()
     for room in rooms:
         docstring = ast.get_docstring(
@@ -123,13 +128,13 @@ def test_what_is_pure_touches_neither_disk_nor_clock_nor_process(path):
 
 
 @pytest.mark.parametrize("path", CORE, ids=module_of)
-def test_ppo_jax_imports_neither_torch_nor_environments(path):
+def test_ppo_jax_imports_neither_torch_nor_simulators(path):
     """But for what a person types, and rsl_rl's files."""
     packages = {name.partition(".")[0] for name in imported(path)}
     room = room_of(module_of(path).removeprefix("ppo_jax."))
     assert "isaaclab" not in packages
     if room != "cli":
-        assert not packages & {"isaaclab_rl", "envs", "configs"}
+        assert "isaaclab_rl" not in packages
     if module_of(path) not in ("ppo_jax.rsl_rl.files", "ppo_jax.rsl_rl.memory"):
         assert "torch" not in packages
 
@@ -139,13 +144,51 @@ def test_what_is_heavy_is_imported_where_it_is_used(path):
     """Not at the top of a module."""
     packages = {name.partition(".")[0] for name in imported(path, everywhere=False)}
     assert not packages & HEAVY
+    assert not {room_of(name) for name in own(path, everywhere=False)} & set(LINKED)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "envs").glob("*.py")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_environments_know_the_vocabulary_only(path):
-    assert set(own(path)) <= {"types", "options"}
+    assert {room_of(name) for name in own(path)} <= {"types", "options", "envs"}
+
+
+# --- one copy of envs and configs, and their names left to others
+
+WRITTEN = [
+    path
+    for folder in (*LINKED, "ppo_jax", "tests", "benchmarks", "notebooks", "docs", ".")
+    for suffix in ("py", "ipynb", "md")
+    for path in (ROOT / folder).glob(
+        f"*.{suffix}" if folder == "." else f"**/*.{suffix}"
+    )
+]
+OF_OTHERS = {"test_own_tasks.py"}  # a project that has packages of these names
+AT_THE_TOP = re.compile(
+    r"(?<![\w.])(?<!ppo_jax )((from|import) |import_module\([\"'])(envs|configs)\b"
+)
+
+
+def test_nothing_here_imports_envs_or_configs_from_the_top():
+    """They would be second copies: a class of one is none of the other."""
+    assert len(WRITTEN) > 300
+    lines = {
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in WRITTEN
+        if path.name not in OF_OTHERS
+        for line in path.read_text(encoding="utf-8").split("\n")
+        if AT_THE_TOP.search(line) and "from envs to loops" not in line
+    }
+    assert not lines
+
+
+@pytest.mark.skipif(not (ROOT / "envs").exists(), reason="no checkout")
+@pytest.mark.parametrize("name", LINKED)
+def test_whoever_imports_the_folder_is_told_the_package(name):
+    assert (PACKAGE / name).resolve() == ROOT / name
+    words = python(
+        f"try:\n    import {name}\nexcept ImportError as error:\n    print(error)"
+    )
+    assert f"ppo_jax.{name}:" in words
 
 
 # --- what importing must not do
@@ -213,7 +256,7 @@ def python(code):
 
 
 def test_importing_ppo_jax_loads_nothing():
-    loaded = python("import sys, ppo_jax, envs, configs; print(*sys.modules)")
+    loaded = python("import ppo_jax.envs, ppo_jax.configs, sys; print(*sys.modules)")
     assert "ppo_jax" in loaded
     packages = {name.partition(".")[0] for name in loaded}
     assert not packages & {"jax", "numpy", "flax", "optax", "rich"}
@@ -224,17 +267,18 @@ def test_all_public_names_load_nothing_heavy_and_start_no_backend():
         "import sys\nfrom ppo_jax import *\n"
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge._backends, 'a backend was started'\n"
-        "print(*{name.partition('.')[0] for name in sys.modules})\n"
+        "print(*sys.modules)\n"
     )
     assert "ppo_jax" in loaded
-    assert not set(loaded) & (HEAVY - BY_FLAX)
+    assert not {"ppo_jax.envs", "ppo_jax.configs"} & set(loaded)
+    assert not {name.partition(".")[0] for name in loaded} & (HEAVY - BY_FLAX)
 
 
 def test_importing_every_module_starts_no_backend():
-    modules = [name for name in MODULES if "isaaclab_plugin" not in name]
+    modules = [module_of(path) for path in CORE if path.stem != "isaaclab_plugin"]
     loaded = python(
         "import sys, importlib\n"
-        f"for name in {[*modules, 'envs', 'envs.task']}:\n"
+        f"for name in {[*modules, 'ppo_jax.envs.task']}:\n"
         "    importlib.import_module(name)\n"
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge._backends, 'a backend was started'\n"
@@ -242,4 +286,4 @@ def test_importing_every_module_starts_no_backend():
     )
     assert set(modules) <= set(loaded)
     packages = {name.partition(".")[0] for name in loaded}
-    assert not packages & (HEAVY - BY_FLAX - {"envs"})
+    assert not packages & (HEAVY - BY_FLAX)

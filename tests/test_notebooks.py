@@ -70,7 +70,7 @@ def test_outputs_are_committed_small_and_of_no_machine(path):
 @each
 def test_only_public_names_are_imported(path):
     """What a notebook imports of ours, the package lists in `__all__`."""
-    modules = {"ppo_jax", "envs", "configs", "envs.isaac_lab"}
+    modules = {"ppo_jax", "ppo_jax.envs", "ppo_jax.configs", "ppo_jax.envs.isaac_lab"}
     nodes = [node for tree in trees(path) for node in ast.walk(tree)]
     for node in nodes:
         if isinstance(node, ast.Import):

@@ -1,6 +1,7 @@
 """Fields that check themselves: conversions, refusals, and the nearest name."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from ppo_jax.options import (
     closest,
     convert,
     fraction,
+    load,
     nearest,
     not_negative,
     one_of,
@@ -182,3 +184,31 @@ def test_nearest_name(name, expected):
     hint = f"did you mean {expected!r}?" if expected else "known: gamma, lambda"
     assert nearest(name, known) == hint
     assert closest(5, known) is None  # a key of a YAML file may be a number
+
+
+# --- paths that were written down when envs and configs were packages of their own
+
+
+def test_a_path_of_before_is_found_in_the_package():
+    from ppo_jax.configs.cartpole import CONFIG
+    from ppo_jax.envs.cartpole import Cartpole
+
+    assert load("envs.cartpole:Cartpole.reset", "task") is Cartpole.reset
+    assert load("configs.cartpole:CONFIG", "config") is CONFIG
+
+
+def test_who_has_packages_of_these_names_has_theirs(tmp_path, monkeypatch):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "__init__.py").touch()
+    (tmp_path / "envs" / "cartpole.py").write_text("mirrored = 'theirs'")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert load("envs.cartpole:mirrored", "augment") == "theirs"
+        assert callable(load("envs.cartpole:Cartpole", "task"))  # only we have that
+        with pytest.raises(ValueError, match=r"module 'envs.cartpole' has no .*'miror"):
+            load("envs.cartpole:miror", "augment")
+        with pytest.raises(ValueError, match=r"No module named 'envs.arm'"):
+            load("envs.arm:mirrored", "augment")
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "envs"]:
+            del sys.modules[name]

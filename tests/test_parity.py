@@ -58,7 +58,7 @@ SUPPORTED = {
     "ppo_cnn_shared_duplicate_update",
     "distill_mlp",
 }
-NEGATION = "envs.cartpole:mirrored"  # the symmetry that rsl_rl was recorded with
+NEGATION = "ppo_jax.envs.cartpole:mirrored"  # what rsl_rl was recorded with
 
 
 def under(arrays, prefix):

@@ -14,12 +14,8 @@ ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a script; a user's mistake ends in one sentence and exit code 2.
-
-    Modules where the command is typed can be imported, after all others.
-    """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    """Runs a script; a user's mistake ends in one sentence and exit code 2."""
+    find_modules_here()
     try:
         code = main() or 0
         sys.stdout.flush()
@@ -43,6 +39,20 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         complain("stopped at once; what was saved last is the newest checkpoint")
         sys.exit(130)
+
+
+def find_modules_here() -> None:
+    """Lets modules be imported where the command is typed, after all installed ones.
+
+    The top of a checkout of ours comes last: somebody's own `envs` is not hidden by
+    the folder of ours, which is `ppo_jax.envs`.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    package = Path(__file__).parents[1]
+    if (package / "envs").is_symlink():
+        top = str(package.parent)
+        sys.path[:] = [path for path in sys.path if path != top] + [top]
 
 
 def complain(sentence: str) -> None:

@@ -41,7 +41,7 @@ def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
     Raises:
       ValueError: it cannot be written.
     """
-    from envs.video import write_video
+    from ppo_jax.envs.video import write_video
     from ppo_jax.types import Simulator
 
     step_dt = trainer.env.step_dt
@@ -66,8 +66,8 @@ def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
     """Yields drawings of every `stride`-th state of an episode."""
     import jax
 
-    from envs import make
-    from envs.drawing import picture
+    from ppo_jax.envs import make
+    from ppo_jax.envs.drawing import picture
     from ppo_jax.loops import evaluation
 
     config = trainer.config

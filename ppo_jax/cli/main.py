@@ -22,8 +22,6 @@ def main() -> None:
     program = "ppo-jax"
     if Path(sys.argv[0]).name == "__main__.py":
         program = "python -m ppo_jax"
-        # Where it is typed stands first; a project's own `envs` would hide ours.
-        sys.path.append(sys.path.pop(0))
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         lines = [f"  {program} {name:<8} {text}" for name, text in COMMANDS.items()]

@@ -40,26 +40,26 @@ def backend_of(task: str) -> Backend | None:
     Raises:
       ImportError: it is not installed.
     """
-    from envs import simulator_of
+    from ppo_jax.envs import simulator_of
 
     return BACKENDS.get(simulator_of(task) or "")
 
 
 def _isaac_config(task: str, agent: str, tokens: Sequence[str]) -> Config:
-    from configs.isaac_lab import isaac_config
+    from ppo_jax.configs.isaac_lab import isaac_config
 
     return isaac_config(task, agent or None, tokens)[0]
 
 
 def _make_isaac_env(config: Config, **how: Any) -> "Env":
-    from envs.isaac_lab import make_isaac_env
+    from ppo_jax.envs.isaac_lab import make_isaac_env
 
     agent_key = config.simulator.agent or None
     return make_isaac_env(config.task, agent_key=agent_key, **_in_common(config), **how)
 
 
 def _mjlab_config(task: str, agent: str, tokens: Sequence[str]) -> Config:
-    from configs.mjlab import mjlab_config
+    from ppo_jax.configs.mjlab import mjlab_config
 
     if agent:
         raise ValueError(
@@ -69,19 +69,19 @@ def _mjlab_config(task: str, agent: str, tokens: Sequence[str]) -> Config:
 
 
 def _make_mjlab_env(config: Config, **how: Any) -> "Env":
-    from envs.mjlab_tasks import make_mjlab_env
+    from ppo_jax.envs.mjlab_tasks import make_mjlab_env
 
     return make_mjlab_env(config.task, **_in_common(config), **how)
 
 
 def _isaac_tasks() -> list[str]:
-    from envs.isaac_lab import registered_tasks
+    from ppo_jax.envs.isaac_lab import registered_tasks
 
     return registered_tasks()
 
 
 def _mjlab_tasks() -> list[str]:
-    from envs.mjlab_tasks import PREFIX, registered_tasks
+    from ppo_jax.envs.mjlab_tasks import PREFIX, registered_tasks
 
     return [PREFIX + name for name in registered_tasks()]
 
@@ -104,7 +104,7 @@ def _own_config(task: str, agent: str, tokens: Sequence[str]) -> Config:
 def _make_own_env(
     config: Config, num_envs: int, play_mode: bool = False, film: bool = False
 ) -> "Env":
-    from envs.own_simulators import make_own_env
+    from ppo_jax.envs.own_simulators import make_own_env
 
     del play_mode, film  # it is as its function makes it
     how = _in_common(config)

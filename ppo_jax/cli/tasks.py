@@ -1,6 +1,6 @@
 """From a task's name to its configuration, its environments and its trainer.
 
-A task is either JAX-native (`envs.TASKS` and the adapters) or a simulator's.
+A task is either JAX-native (`ppo_jax.envs.TASKS` and the adapters) or a simulator's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,8 +48,8 @@ def checked_task(flags: Mapping[str, Any]) -> str:
       ValueError: there is no such task; names the nearest.
       ImportError: it needs a package that is not installed; names it.
     """
-    from configs import CONFIGS
-    from envs import make_task
+    from ppo_jax.configs import CONFIGS
+    from ppo_jax.envs import make_task
 
     task = str(flags.get("task", DEFAULT_TASK))
     if task not in CONFIGS and backend_of(task) is None:
@@ -66,7 +66,7 @@ def default_config(task: str, agent: str = "", tokens: Sequence[str] = ()) -> Co
       tokens: for the task's simulator; kept in the configuration, so that the same
         environments are made when the run is resumed or played.
     """
-    from configs import config_for
+    from ppo_jax.configs import config_for
 
     backend = backend_of(task)
     return backend.config(task, agent, tokens) if backend else config_for(task)
@@ -89,7 +89,7 @@ def make_env(
     Raises:
       ValueError: a JAX-native task is given settings of a simulator.
     """
-    from envs import make
+    from ppo_jax.envs import make
 
     num_envs = num_envs or config.num_envs
     backend = backend_of(config.task)
@@ -145,7 +145,7 @@ def open_members(
     if backend_of(config.task) is None:
         yield make_env
         return
-    from envs.sharing import share
+    from ppo_jax.envs.sharing import share
 
     simulator: Any = make_env(config, config.num_envs * population)
     try:

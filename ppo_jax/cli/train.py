@@ -113,7 +113,7 @@ def print_help(arguments: Arguments) -> int:
 
 def list_tasks(arguments: Arguments) -> int:
     """Prints every task with a line about it."""
-    from envs import ADAPTERS, TASKS, describe, tasks_of_others
+    from ppo_jax.envs import ADAPTERS, TASKS, describe, tasks_of_others
 
     command_line.refuse_others(arguments, "--list", {"list"})
     for task in TASKS:

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import running
 
-from configs import config_for
 from ppo_jax.cli import play, sweep, train
+from ppo_jax.configs import config_for
 from ppo_jax.runs import checkpoint, digests, folders
 from ppo_jax.sweeps import planning, settings
 

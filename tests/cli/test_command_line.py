@@ -84,7 +84,7 @@ def test_help_shows_the_defaults_of_the_task(capsys):
     assert "(4096)" in out
     shown = re.findall(r"^  (\S+=\S+)", out, re.MULTILINE)
     arguments = command_line.parse(shown, train.FLAGS)
-    from configs import config_for
+    from ppo_jax.configs import config_for
 
     config_of_task = config_for("Franka-Lift")
     assert config_fields.override(config_of_task, arguments.overrides) == config_of_task
@@ -92,7 +92,7 @@ def test_help_shows_the_defaults_of_the_task(capsys):
 
 def test_list_names_every_task(capsys):
     """--list: the tasks with a line each, and the adapters."""
-    from envs import ADAPTERS, TASKS
+    from ppo_jax.envs import ADAPTERS, TASKS
 
     assert running.call(train, "--list") == 0
     lines = capsys.readouterr().out.splitlines()

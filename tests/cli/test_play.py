@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 import running
 
-from envs import make
 from ppo_jax import TimeStep
 from ppo_jax.cli import export, filming, play, tasks
+from ppo_jax.envs import make
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.evaluation import Evaluation

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.brax_adapter import BraxTask, make_brax, make_playground
-from envs.gymnax_adapter import GymnaxTask, make_gymnax
-from envs.task import vectorize
+from ppo_jax.envs.brax_adapter import BraxTask, make_brax, make_playground
+from ppo_jax.envs.gymnax_adapter import GymnaxTask, make_gymnax
+from ppo_jax.envs.task import vectorize
 from ppo_jax.types import Continuous, Discrete
 
 STEP = jnp.zeros((), jnp.int32)

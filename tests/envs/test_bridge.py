@@ -16,12 +16,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the bridge needs torch")
 
-from envs import dlpack, drivers  # noqa: E402
-from envs.bridge import BridgedEnv, bridge  # noqa: E402
-from envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
-from envs.programs import Program, WrongCalls  # noqa: E402
-from envs.sharing import share  # noqa: E402
-from envs.torch_env import TorchEnv  # noqa: E402
+from ppo_jax.envs import dlpack, drivers  # noqa: E402
+from ppo_jax.envs.bridge import BridgedEnv, bridge  # noqa: E402
+from ppo_jax.envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
+from ppo_jax.envs.programs import Program, WrongCalls  # noqa: E402
+from ppo_jax.envs.sharing import share  # noqa: E402
+from ppo_jax.envs.torch_env import TorchEnv  # noqa: E402
 from ppo_jax.learning.config import PPOConfig  # noqa: E402
 from ppo_jax.learning.ppo import jitted, make_ppo  # noqa: E402
 from ppo_jax.loops.population import make_population  # noqa: E402

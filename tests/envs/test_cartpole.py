@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import cartpole
-from envs.cartpole import Cartpole, CartpoleState
+from ppo_jax.envs import cartpole
+from ppo_jax.envs.cartpole import Cartpole, CartpoleState
 
 KEY = jax.random.key(0)
 COMMON_STEP = 0

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from envs.task import VectorEnv, vectorize
+from ppo_jax.envs.task import VectorEnv, vectorize
 from ppo_jax.types import Discrete
 
 NUM_ENVS, LIMIT, NUM_STEPS = 4, 5, 12
@@ -29,7 +29,7 @@ def own(module, name):
 def gymnax(name):
     def make():
         pytest.importorskip("gymnax", reason="needs gymnax", exc_type=ImportError)
-        return import_module("envs.gymnax_adapter").make_gymnax(name)
+        return import_module("ppo_jax.envs.gymnax_adapter").make_gymnax(name)
 
     return make
 
@@ -37,16 +37,16 @@ def gymnax(name):
 def brax(name):
     def make():
         pytest.importorskip("brax.envs", reason="needs Brax")
-        return import_module("envs.brax_adapter").make_brax(name)
+        return import_module("ppo_jax.envs.brax_adapter").make_brax(name)
 
     return make
 
 
 TASKS = {
-    "cartpole": own("envs.cartpole", "Cartpole"),
-    "franka_reach": own("envs.franka_reach", "FrankaReach"),
-    "franka_lift": own("envs.franka_lift", "FrankaLift"),
-    "recall": own("envs.recall", "Recall"),
+    "cartpole": own("ppo_jax.envs.cartpole", "Cartpole"),
+    "franka_reach": own("ppo_jax.envs.franka_reach", "FrankaReach"),
+    "franka_lift": own("ppo_jax.envs.franka_lift", "FrankaLift"),
+    "recall": own("ppo_jax.envs.recall", "Recall"),
     "gymnax:CartPole-v1": gymnax("CartPole-v1"),
     "gymnax:Pendulum-v1": gymnax("Pendulum-v1"),
     "brax:inverted_pendulum": brax("inverted_pendulum"),

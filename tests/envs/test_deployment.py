@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from envs.bridge import BridgedEnv
-from envs.deployment import joined
-from envs.drivers import Link
-from envs.torch_env import TorchEnv
+from ppo_jax.envs.bridge import BridgedEnv
+from ppo_jax.envs.deployment import joined
+from ppo_jax.envs.drivers import Link
+from ppo_jax.envs.torch_env import TorchEnv
 from ppo_jax.types import Continuous, EnvInfo
 
 INFO = EnvInfo(1, Continuous(2), max_episode_length=5, step_dt=0.02)

@@ -12,12 +12,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from envs import drawing
-from envs.cartpole import Cartpole, CartpoleState
-from envs.franka_lift import FrankaLift
-from envs.franka_reach import FrankaReach
-from envs.recall import Recall
-from envs.video import write_video
+from ppo_jax.envs import drawing
+from ppo_jax.envs.cartpole import Cartpole, CartpoleState
+from ppo_jax.envs.franka_lift import FrankaLift
+from ppo_jax.envs.franka_reach import FrankaReach
+from ppo_jax.envs.recall import Recall
+from ppo_jax.envs.video import write_video
 
 KEY = jax.random.key(0)
 TASKS = [
@@ -195,7 +195,8 @@ def test_a_video_without_frames_is_an_error(tmp_path):
 
 def test_importing_the_tasks_loads_no_matplotlib_and_starts_no_backend():
     code = (
-        "import sys, envs.cartpole, envs.franka_reach, envs.franka_lift\n"
+        "import sys\n"
+        "from ppo_jax.envs import cartpole, franka_lift, franka_reach\n"
         "from jax._src.xla_bridge import backends_are_initialized\n"
         "assert not {'matplotlib', 'imageio', 'mujoco'} & set(sys.modules)\n"
         "assert not backends_are_initialized()\n"

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import franka_lift
-from envs.franka import forward_kinematics, tool_point
-from envs.franka_lift import FrankaLift
+from ppo_jax.envs import franka_lift
+from ppo_jax.envs.franka import forward_kinematics, tool_point
+from ppo_jax.envs.franka_lift import FrankaLift
 
 KEY = jax.random.key(0)
 EARLY, LATE = 10_000, 10_001

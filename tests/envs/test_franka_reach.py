@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import franka, franka_reach
-from envs.franka import forward_kinematics, rotation_matrix, tool_point
-from envs.franka_reach import FrankaReach
+from ppo_jax.envs import franka, franka_reach
+from ppo_jax.envs.franka import forward_kinematics, rotation_matrix, tool_point
+from ppo_jax.envs.franka_reach import FrankaReach
 
 KEY = jax.random.key(0)
 EARLY, LATE = 4500, 4501

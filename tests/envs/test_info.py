@@ -5,13 +5,12 @@ import inspect
 
 import pytest
 
-import envs
-from envs.bridge import BridgedEnv
-from envs.isaac_env import IsaacLabEnv
-from envs.sharing import SharedSimulator
-from envs.task import VectorEnv
-from envs.torch_env import TorchEnv
-from ppo_jax import Continuous, Env, EnvInfo
+from ppo_jax import Continuous, Env, EnvInfo, envs
+from ppo_jax.envs.bridge import BridgedEnv
+from ppo_jax.envs.isaac_env import IsaacLabEnv
+from ppo_jax.envs.sharing import SharedSimulator
+from ppo_jax.envs.task import VectorEnv
+from ppo_jax.envs.torch_env import TorchEnv
 from ppo_jax.types import Described
 
 FACTS = EnvInfo.__dataclass_fields__

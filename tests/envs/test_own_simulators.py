@@ -16,10 +16,10 @@ pytest.importorskip("array_api_compat", reason="needs array-api-compat")
 
 from walking import DRIVERS, assert_equal_trees, walk  # noqa: E402
 
-from envs.bridge import bridge  # noqa: E402
-from envs.gymnasium_torch import GymnasiumTorchEnv  # noqa: E402
-from envs.own_simulators import make_own_env  # noqa: E402
 from ppo_jax.cli import play, train  # noqa: E402
+from ppo_jax.envs.bridge import bridge  # noqa: E402
+from ppo_jax.envs.gymnasium_torch import GymnasiumTorchEnv  # noqa: E402
+from ppo_jax.envs.own_simulators import make_own_env  # noqa: E402
 from ppo_jax.runs import metrics  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulators.md"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.buffer_callback import buffer_callback
 
-from envs.programs import OPTIONS, Program, WrongCalls, count_calls
+from ppo_jax.envs.programs import OPTIONS, Program, WrongCalls, count_calls
 
 T = 5
 

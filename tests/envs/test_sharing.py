@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from envs.sharing import share
 from ppo_jax import ModelConfig, PPOConfig, actor_critic, init_run, iterate, make_ppo
+from ppo_jax.envs.sharing import share
 from ppo_jax.types import Continuous, EnvInfo, Hyperparams, Simulator, TimeStep
 
 N, P, T = 12, 3, 8

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import vectorize
 from ppo_jax import (
     Continuous,
     Discrete,
@@ -19,6 +18,7 @@ from ppo_jax import (
     make_ppo,
     train,
 )
+from ppo_jax.envs import vectorize
 
 N = 16
 LINE = Continuous(1)

@@ -14,7 +14,7 @@ os.environ["ISAACSIM_ASSET_ROOT"] = str(
 
 import pytest
 
-from envs.isaac_lab import make_isaac_env, open_isaac_env, resolve_task
+from ppo_jax.envs.isaac_lab import make_isaac_env, open_isaac_env, resolve_task
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from isaaclab_rl.rsl_rl import handle_deprecated_rsl_rl_cfg
 from isaaclab_tasks.utils.hydra import resolve_presets
 from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
 
-from configs.isaac_lab import OUR_KEY, RSL_RL_KEY, isaac_config
-from envs.isaac_lab import registered_tasks
+from ppo_jax.configs.isaac_lab import OUR_KEY, RSL_RL_KEY, isaac_config
+from ppo_jax.envs.isaac_lab import registered_tasks
 from ppo_jax.policies.models import ModelConfig
 from ppo_jax.rsl_rl import UnsupportedFeature
 from ppo_jax.runs.config import Config

@@ -21,11 +21,11 @@ from walking import (
     walk,
 )
 
-from envs.bridge import bridge
-from envs.episode_log import EpisodeLog
-from envs.isaac_env import NUM_WARM_UP_STEPS
-from envs.isaac_lab import make_isaac_env, registered_tasks
-from envs.isaac_tasks import NEWTON_LIFT
+from ppo_jax.envs.bridge import bridge
+from ppo_jax.envs.episode_log import EpisodeLog
+from ppo_jax.envs.isaac_env import NUM_WARM_UP_STEPS
+from ppo_jax.envs.isaac_lab import make_isaac_env, registered_tasks
+from ppo_jax.envs.isaac_tasks import NEWTON_LIFT
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.training import init_run, iterate, train
@@ -162,7 +162,7 @@ def test_log_counts_every_reset_once(make, task):
 # c is written in every step: (3 * 1 + 1 * 2 + 1 * 3) / 5 = 1.6.
 @pytest.mark.parametrize("most_entries", [2, 1000])
 def test_log_matches_hand_arithmetic(monkeypatch, most_entries):
-    monkeypatch.setattr("envs.episode_log.MAX_LOG_ENTRIES", most_entries)
+    monkeypatch.setattr("ppo_jax.envs.episode_log.MAX_LOG_ENTRIES", most_entries)
     log = {"stale": torch.tensor(9.0)}
     episodes = EpisodeLog(log)
     none, one, three = (torch.tensor([i < k for i in range(4)]) for k in (0, 1, 3))

@@ -14,8 +14,8 @@ from isaaclab_tasks.core.cartpole.mdp import symmetry as cartpole
 from isaaclab_tasks.core.velocity.mdp.symmetry import anymal
 from tensordict import TensorDict
 
-from envs.torch_symmetry import recover
 from ppo_jax import Continuous
+from ppo_jax.envs.torch_symmetry import recover
 from ppo_jax.learning.symmetry_check import check_augmentation
 
 # The order in which PhysX has the joints; Newton has another.

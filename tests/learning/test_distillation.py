@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import make
 from ppo_jax import Hyperparams
+from ppo_jax.envs import make
 from ppo_jax.learning.config import DistillationConfig
 from ppo_jax.learning.distillation import (
     make_distillation,

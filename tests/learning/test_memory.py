@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import make
 from ppo_jax import (
     Batch,
     Hyperparams,
@@ -24,6 +23,7 @@ from ppo_jax import (
     ppo_loss,
     train,
 )
+from ppo_jax.envs import make
 from ppo_jax.learning.minibatches import draw_environments, environment_minibatches
 from ppo_jax.learning.ppo import jitted
 from ppo_jax.policies.memory import forget

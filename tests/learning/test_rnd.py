@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import make
 from ppo_jax import (
     Hyperparams,
     ModelConfig,
@@ -18,6 +17,7 @@ from ppo_jax import (
     iterate,
     make_ppo,
 )
+from ppo_jax.envs import make
 from ppo_jax.learning.config import RNDConfig, WeightSchedule
 from ppo_jax.learning.minibatches import samples_of
 from ppo_jax.learning.rnd import (

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import make
-from envs.cartpole import mirrored
 from ppo_jax import (
     Batch,
     Continuous,
@@ -26,6 +24,8 @@ from ppo_jax import (
     ppo_loss,
     train,
 )
+from ppo_jax.envs import make
+from ppo_jax.envs.cartpole import mirrored
 from ppo_jax.learning.config import SymmetryConfig
 from ppo_jax.learning.symmetry import (
     Copies,
@@ -346,10 +346,10 @@ def of_rsl_rl(env, obs=None, actions=None):
     ("path", "words"),
     [
         ("", "give a path such as 'package.module:name'"),
-        ("envs.cartpole.mirrored", "give a path such as 'package.module:name'"),
-        ("envs.cartpole:mirorred", "cannot be loaded .*mirorred"),
+        ("ppo_jax.envs.cartpole.mirrored", "give a path such as 'package.module:name'"),
+        ("ppo_jax.envs.cartpole:mirorred", "cannot be loaded .*mirorred"),
         ("no.such.module:mirrored", "cannot be loaded .*No module"),
-        ("envs.cartpole:RAIL_DAMPING", "is no function"),
+        ("ppo_jax.envs.cartpole:RAIL_DAMPING", "is no function"),
         (f"{__name__}:of_rsl_rl", "rsl_rl's of"),
     ],
 )
@@ -369,7 +369,7 @@ def _this_module():
 
 def test_a_configuration_is_enough():
     """`make_ppo` uses what the configuration names; nothing is silently left away."""
-    symmetry_cfg = SymmetryConfig("envs.cartpole:mirrored", True)
+    symmetry_cfg = SymmetryConfig("ppo_jax.envs.cartpole:mirrored", True)
     config = dataclasses.replace(PPOConfig(), symmetry_cfg=symmetry_cfg)
     env = make("Cartpole", num_envs=16)
     ppo = make_ppo(actor_critic(env.action_space), config)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import config_for
-from envs import make
 from ppo_jax import evaluate, make_ppo, parts_of, train
+from ppo_jax.configs import config_for
+from ppo_jax.envs import make
 from ppo_jax.runs.config_fields import override
 
 NUM_ITERATIONS = 20

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.task import vectorize
 from ppo_jax import (
     Continuous,
     Discrete,
@@ -23,6 +22,7 @@ from ppo_jax import (
     make_ppo,
     train,
 )
+from ppo_jax.envs.task import vectorize
 
 SMALL = ModelConfig(hidden_dims=(8,))
 

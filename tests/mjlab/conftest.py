@@ -8,7 +8,7 @@ os.environ.setdefault("MJLAB_WARP_QUIET", "1")
 
 import pytest
 
-from envs.mjlab_tasks import open_mjlab_env, resolve_task
+from ppo_jax.envs.mjlab_tasks import open_mjlab_env, resolve_task
 
 CARTPOLE = "mjlab:Mjlab-Cartpole-Balance"
 STEP_DT = 0.05  # s, of Cartpole

@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("mjlab", reason="needs mjlab: uv sync --extra mjlab")
 
-from configs.mjlab import mjlab_config
-from envs.mjlab_tasks import registered_tasks, resolve_task
-from envs.nested import assign
+from ppo_jax.configs.mjlab import mjlab_config
+from ppo_jax.envs.mjlab_tasks import registered_tasks, resolve_task
+from ppo_jax.envs.nested import assign
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import from_dict, to_dict
 

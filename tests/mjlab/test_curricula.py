@@ -15,9 +15,9 @@ from mjlab.tasks.registry import list_tasks, register_mjlab_task
 from mjlab.terrains import TerrainEntityCfg
 from mjlab.terrains.terrain_entity import TerrainEntity
 
-from envs.curricula import NoCurricula, progress_of, reset_with
-from envs.mjlab_tasks import resolve_task
 from ppo_jax.cli import play, sweep, train
+from ppo_jax.envs.curricula import NoCurricula, progress_of, reset_with
+from ppo_jax.envs.mjlab_tasks import resolve_task
 from ppo_jax.runs import metrics
 
 TASK = "Test-Cartpole-Stages"

@@ -22,9 +22,9 @@ from walking import (
     walk,
 )
 
-from envs.bridge import bridge
-from envs.mjlab_env import MjlabEnv
-from envs.mjlab_tasks import make_mjlab_env, registered_tasks, resolve_task
+from ppo_jax.envs.bridge import bridge
+from ppo_jax.envs.mjlab_env import MjlabEnv
+from ppo_jax.envs.mjlab_tasks import make_mjlab_env, registered_tasks, resolve_task
 from ppo_jax.learning.config import PPOConfig
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.training import init_run, iterate, train

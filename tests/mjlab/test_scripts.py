@@ -114,7 +114,7 @@ def test_a_population_shares_one_simulator(tmp_path, monkeypatch):
 
 
 def test_nan_stops_the_run_and_is_named(tmp_path, monkeypatch, capfd):
-    from envs.mjlab_env import MjlabEnv
+    from ppo_jax.envs.mjlab_env import MjlabEnv
 
     monkeypatch.chdir(tmp_path)
     step = MjlabEnv.step

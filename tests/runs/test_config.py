@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 import yaml
 
-from configs import CONFIGS, config_for
-from envs import TASKS
+from ppo_jax.configs import CONFIGS, config_for
+from ppo_jax.envs import TASKS
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
 from ppo_jax.runs import config_fields
 from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams, parts_of
@@ -245,7 +245,10 @@ def test_a_group_that_is_not_there_is_made_by_its_fields():
     """Set by name, kept in a file, and shown by names that are found again."""
     config = override(
         Config(),
-        {"data_augmentation_func": "envs.cartpole:mirrored", "use_mirror_loss": "true"},
+        {
+            "data_augmentation_func": "ppo_jax.envs.cartpole:mirrored",
+            "use_mirror_loss": "true",
+        },
     )
     symmetry = config.algorithm.symmetry_cfg
     assert symmetry and symmetry.use_mirror_loss and not symmetry.use_data_augmentation

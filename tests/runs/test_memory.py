@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import config_for
-from envs import make
+from ppo_jax.configs import config_for
+from ppo_jax.envs import make
 from ppo_jax.runs import checkpoint, trainers
 from ppo_jax.runs.config_fields import override
 from ppo_jax.runs.continuation import with_simulator, without_simulator

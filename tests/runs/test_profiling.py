@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from envs import make
 from ppo_jax import Hyperparams, ModelConfig, PPOConfig, actor_critic, make_ppo
+from ppo_jax.envs import make
 from ppo_jax.loops.training import init_run, iterate
 from ppo_jax.runs import profiling
 

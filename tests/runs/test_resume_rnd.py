@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from configs import config_for
-from envs import make
+from ppo_jax.configs import config_for
+from ppo_jax.envs import make
 from ppo_jax.runs import checkpoint
 from ppo_jax.runs.config_fields import override
 from ppo_jax.runs.runner import run_training
@@ -25,7 +25,7 @@ SETTINGS = {
     "state_normalization": "true",
     "weight_schedule.mode": "linear",
     "weight_schedule.final_step": "30",
-    "data_augmentation_func": "envs.cartpole:mirrored",
+    "data_augmentation_func": "ppo_jax.envs.cartpole:mirrored",
     "use_data_augmentation": "true",
 }
 

@@ -18,7 +18,8 @@ import warnings
 IMPORTED = (
     *("ppo_jax.cli.train", "ppo_jax.cli.play", "ppo_jax.cli.sweep"),
     *("ppo_jax.cli.console", "ppo_jax.runs.checkpoint", "ppo_jax.runs.runner"),
-    *("envs", "configs", "orbax.checkpoint", "tensorboardX", "matplotlib.pyplot"),
+    *("ppo_jax.envs", "ppo_jax.configs", "orbax.checkpoint"),
+    *("tensorboardX", "matplotlib.pyplot"),
     *("pyarrow.parquet", "jax.experimental.multihost_utils"),
 )
 

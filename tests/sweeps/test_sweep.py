@@ -20,9 +20,9 @@ from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
     table_of,
 )
 
-from configs import config_for
 from ppo_jax.cli import command_line, play, tasks, train
 from ppo_jax.cli import sweep as script
+from ppo_jax.configs import config_for
 from ppo_jax.loops import episodes, population
 from ppo_jax.runs import checkpoint, folders, metrics, trainers
 from ppo_jax.runs.config_fields import override
