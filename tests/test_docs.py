@@ -166,7 +166,8 @@ def test_every_name_that_leads_to_a_file_is_in_it(page):
         if text.startswith("`") and target.endswith(".py") and "/" not in name:
             path = (page.parent / target).resolve().relative_to(ROOT)
             module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-            found = importlib.import_module(module)
+            in_package = "ppo_jax." if path.parts[0] in ("envs", "configs") else ""
+            found = importlib.import_module(in_package + module)
             for part in name.split(".") if name != module else ():
                 found = getattr(found, part)
 
