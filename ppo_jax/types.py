@@ -203,13 +203,15 @@ class ActorCritic(NamedTuple):
     `prepare` turns raw groups into what `policy` and `value` read: it selects and
     normalises, once for a whole rollout, since the statistics stand still meanwhile.
     With a `recurrence`, `policy` and `value` read what its `unroll` returns.
+    `update_stats` takes the name of a mesh axis, `axis=`, where a policy learns on many
+    devices.
     """
 
     init: Callable[[Key, Obs], tuple[Params, Any]]  # -> (params, obs_stats)
     prepare: Callable[[Any, Obs], Any]  # (obs_stats, obs) -> inputs
     policy: Callable[[Params, Any], Any]  # (params, inputs) -> Distribution
     value: Callable[[Params, Any], Array]  # (params, inputs) -> [...]
-    update_stats: Callable[[Any, Obs], Any]  # (obs_stats, obs [T, N, ...]) -> obs_stats
+    update_stats: Callable[..., Any]  # (obs_stats, obs [T, N, ...]) -> obs_stats
     recurrence: Recurrence | None = None  # of a network with memory
     shared: tuple[str, ...] = ()  # parts of params["actor"] that `value` reads too
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.policies.moments import deviations
+from ppo_jax.policies.shards import Axis, num_shards, sum_over
 from ppo_jax.types import Array, Scalar
 
 
@@ -98,12 +99,14 @@ def successor_value(
     return next_value, terminated | truncated
 
 
-def normalize_advantage(advantage: Array) -> Array:
+def normalize_advantage(advantage: Array, axis: Axis = None) -> Array:
     """Returns (A - mean) / (std + 1e-8), with the unbiased std; 0 where all are equal.
 
     Args:
       advantage: [...], at least two.
+      axis: of shards with as many each; mean and std are then those of all.
     """
-    _, deviation = deviations(advantage.ravel())
-    std = jnp.sqrt(jnp.square(deviation).sum() / (deviation.size - 1))
+    _, deviation = deviations(advantage.ravel(), axis)
+    squares = sum_over(axis, jnp.square(deviation).sum())
+    std = jnp.sqrt(squares / (deviation.size * num_shards(axis) - 1))
     return (deviation / (std + 1e-8)).reshape(advantage.shape)

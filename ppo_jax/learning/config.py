@@ -101,6 +101,14 @@ class PPOConfig:
     normalize_advantage_per_mini_batch: bool = option(
         False, "normalise advantages in each minibatch, not over the rollout"
     )
+    normalize_advantage_per_device: bool = option(
+        False,
+        "of a policy that learns on many devices: normalise advantages on each alone, "
+        "as rsl_rl does",
+    )
+    micro_batches: int = option(
+        1, "parts of a minibatch, one after another: less memory", positive
+    )
     timeout_bootstrap: str = option(
         "auto",
         "value after a time-out: V(final_obs) exact, V(o_t) as rsl_rl, none; "
@@ -153,6 +161,11 @@ class DistillationConfig:
     def __post_init__(self) -> None:
         """Checks every field."""
         check_options(self)
+
+
+def advantage_axis(config: PPOConfig, axis: str | None) -> str | None:
+    """Returns the axis of the shards whose advantages are normalised together."""
+    return None if config.normalize_advantage_per_device else axis
 
 
 def require_a_step(config: DistillationConfig, num_steps: int) -> int:

@@ -18,6 +18,7 @@ from ppo_jax.learning.config import DistillationConfig
 from ppo_jax.learning.imitation import STUDENT, TEACHER, memories, update
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.policies.precision import in_full_float32
+from ppo_jax.policies.shards import Axis
 from ppo_jax.types import (
     ActorCritic,
     Array,
@@ -67,6 +68,7 @@ def make_distillation(
     teacher: ActorCritic,
     config: DistillationConfig = DistillationConfig(),
     learned: Learned | None = None,
+    axis: Axis = None,
 ) -> Distillation:
     """Returns distillation as pure functions.
 
@@ -76,9 +78,10 @@ def make_distillation(
       config: what fixes shapes and control flow.
       learned: of the teacher, from `policy_of` a state of PPO. None draws its weights:
         give them afterwards, `with_teacher`.
+      axis: of the shards that learn together, see `make_ppo`.
     """
     remembers = student.recurrence or teacher.recurrence
-    learn = partial(update, student, config)
+    learn = partial(update, student, config, axis=axis)
     as_rsl_rl = config.rsl_rl_memory and remembers
     again = partial(_update_with_memory, learn, teacher) if as_rsl_rl else None
     distillation = Distillation(

@@ -7,11 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.learning.advantages import normalize_advantage
-from ppo_jax.learning.config import PPOConfig
-from ppo_jax.learning.minibatches import environment_minibatches, minibatches
+from ppo_jax.learning.config import PPOConfig, advantage_axis
+from ppo_jax.learning.minibatches import (
+    environment_minibatches,
+    micro_batches,
+    minibatches,
+)
 from ppo_jax.learning.optimizers import OPTIMIZERS, clip_gradient, descend
 from ppo_jax.learning.shared_parts import clip_twice, descend_twice, moves_twice
 from ppo_jax.policies.precision import in_bfloat16
+from ppo_jax.policies.shards import Axis, mean_over
 from ppo_jax.types import (
     ActorCritic,
     Array,
@@ -19,6 +24,7 @@ from ppo_jax.types import (
     Hyperparams,
     LossFn,
     Metrics,
+    Params,
     Scalar,
     TrainState,
 )
@@ -38,6 +44,7 @@ def optimize(
     hparams: Hyperparams,
     batch: Batch,
     permutations: Array,
+    axis: Axis = None,
 ) -> tuple[TrainState, Metrics]:
     """Takes all gradient steps of one iteration.
 
@@ -50,13 +57,14 @@ def optimize(
       batch: [T, N, ...] samples.
       permutations: [1 or epochs, M * B] indices of samples in time-major order, or,
         for a network with memory, of environments; one row serves every epoch.
+      axis: of the shards that learn together, see `policies.shards`.
 
     Returns:
       The state after the last step, and metrics of every step, [epochs * M].
     """
     if config.precision == "bfloat16":
         network = in_bfloat16(network)
-    step = partial(minibatch_step, network, config, loss_fn, hparams)
+    step = partial(minibatch_step, network, config, loss_fn, hparams, axis=axis)
     num_steps = config.num_learning_epochs * config.num_mini_batches
 
     def epoch(state: TrainState, batches_and_first: Any) -> tuple[TrainState, Metrics]:
@@ -88,6 +96,7 @@ def minibatch_step(
     hparams: Hyperparams,
     state: TrainState,
     batch_and_first: tuple[Batch, Array],
+    axis: Axis = None,
 ) -> tuple[TrainState, Metrics]:
     """Takes one gradient step; the learning rate moves before it, as in rsl_rl.
 
@@ -100,16 +109,18 @@ def minibatch_step(
       batch_and_first: the minibatch [B, ...], and whether no step has been taken since
         the rollout: the policy is then the one that acted, so its KL is 0 and what
         rounding (TF32, bfloat16) makes of it must not move the learning rate.
+      axis: of the shards that learn together; the gradient is the mean of theirs, and
+        so are the metrics, the KL among them.
 
     Returns:
       The state after the step, and its metrics.
     """
     batch, is_first = batch_and_first
     if config.normalize_advantage_per_mini_batch:
-        batch = batch._replace(advantage=normalize_advantage(batch.advantage))
-    (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params, network, batch, hparams
-    )
+        advantage = normalize_advantage(batch.advantage, advantage_axis(config, axis))
+        batch = batch._replace(advantage=advantage)
+    found = gradient_of(network, config, loss_fn, hparams, state.params, batch)
+    (loss, metrics), gradients = mean_over(axis, found)
     learning_rate = _rate_before(config, hparams, state)
     if config.schedule == "adaptive":
         if "kl" not in metrics:
@@ -144,6 +155,36 @@ def minibatch_step(
         params=params, opt_state=opt_state, learning_rate=learning_rate
     )
     return state, metrics | norms | {"loss": loss, "learning_rate": learning_rate}
+
+
+def gradient_of(
+    network: ActorCritic,
+    config: PPOConfig,
+    loss_fn: LossFn,
+    hparams: Hyperparams,
+    params: Params,
+    batch: Batch,
+) -> tuple[tuple[Array, Metrics], Params]:
+    """Returns ((loss, metrics), gradient) of a minibatch, as `jax.value_and_grad` does.
+
+    With `micro_batches` K they are the means of K parts, taken one after another: the
+    loss is to be a mean over samples.
+    """
+    take = jax.value_and_grad(loss_fn, has_aux=True)
+    if config.micro_batches == 1:
+        return take(params, network, batch, hparams)
+    parts = micro_batches(batch, config.micro_batches, 1 if network.recurrence else 0)
+    of_part = lambda part: take(params, network, part, hparams)
+
+    def add(total: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, of_part(part)), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, first)
+    )
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / config.micro_batches, total)
 
 
 def _rate_before(config: PPOConfig, hparams: Hyperparams, state: TrainState) -> Array:

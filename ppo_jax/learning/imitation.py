@@ -17,6 +17,7 @@ from ppo_jax.learning.gradient_steps import clip_gradient
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.policies.memory import forget
 from ppo_jax.policies.precision import in_bfloat16
+from ppo_jax.policies.shards import Axis, mean_over
 from ppo_jax.types import (
     ActorCritic,
     Array,
@@ -45,6 +46,7 @@ def update(
     state: TrainState,
     hparams: Hyperparams,
     rollout: Rollout,
+    axis: Axis = None,
 ) -> tuple[TrainState, Any, Metrics]:
     """Learns from one rollout: passes over its T steps in time order.
 
@@ -58,6 +60,7 @@ def update(
       state: that acted.
       hparams: learning_rate and max_grad_norm are read.
       rollout: [T, N, ...], with the teacher's actions.
+      axis: of the shards that learn together, see `make_ppo`.
 
     Returns:
       The new state, the student's memory after the last pass, and means over all
@@ -83,7 +86,7 @@ def update(
     def step(carry: Any, number: Array) -> Any:
         learned, memory = carry
         learned, memory, losses, norm = _gradient_step(
-            config, loss_of, hparams, learned, memory, window(number, length)
+            config, loss_of, hparams, learned, memory, window(number, length), axis
         )
         return (learned, memory), (losses, norm)
 
@@ -98,15 +101,16 @@ def update(
         rest = window(jnp.asarray(num_windows), left_over)
         loss, memory = loss_of(learned[0], memory, rest)
         loss_sum += loss
-    behavior_loss = loss_sum / total
+    behavior_loss = mean_over(axis, loss_sum / total)
     metrics = {
         "behavior_loss": behavior_loss,
         "loss": behavior_loss,
         "grad_norm_student": norms.mean(),
-        "mean_std": steps.distribution.spread()[-1].mean(),
+        "mean_std": mean_over(axis, steps.distribution.spread()[-1].mean()),
         "learning_rate": jnp.asarray(hparams.learning_rate, jnp.float32),
     }
-    stats = student.update_stats(state.obs_stats[STUDENT], steps.obs)
+    along = {"axis": axis} if axis else {}
+    stats = student.update_stats(state.obs_stats[STUDENT], steps.obs, **along)
     state = state._replace(
         params=state.params | {STUDENT: learned[0]},
         obs_stats=state.obs_stats | {STUDENT: stats},
@@ -124,12 +128,14 @@ def _gradient_step(
     learned: tuple[Params, Any],
     memory: Any,
     window: Window,
+    axis: Axis,
 ) -> tuple[tuple[Params, Any], Any, Array, Array]:
     """Takes one gradient step on the sum of the losses of a window's steps."""
     params, opt_state = learned
     (loss, memory), gradient = jax.value_and_grad(loss_of, has_aux=True)(
         params, memory, window
     )
+    gradient = mean_over(axis, gradient)
     gradient, norm = clip_gradient(gradient, hparams.max_grad_norm)
     direction, opt_state = OPTIMIZERS[config.optimizer]().update(
         gradient, opt_state, params

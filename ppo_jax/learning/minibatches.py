@@ -90,3 +90,29 @@ def minibatches(batch: Batch, order: Array, num_mini_batches: int) -> Batch:
 
     chex.assert_rank(batch.value, 2)
     return jax.tree.map(gather, batch)
+
+
+def micro_batches(batch: Batch, num_parts: int, axis: int) -> Batch:
+    """Returns a minibatch in [K, ...] parts of the same size.
+
+    Args:
+      batch: [B, ...] samples, or [T, n, ...] sequences.
+      num_parts: K.
+      axis: of samples, 0, or of sequences, 1.
+
+    Raises:
+      ValueError: it cannot be cut into K equal parts.
+    """
+    size = batch.value.shape[axis]
+    if size % num_parts:
+        what = "environments" if axis else "samples"
+        raise ValueError(
+            f"micro_batches = {num_parts}, but a minibatch has {size} {what}, which "
+            "cannot be cut into as many equal parts: give a divisor of it"
+        )
+
+    def cut(x: Array) -> Array:
+        shape = (*x.shape[:axis], num_parts, size // num_parts, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x.reshape(shape), axis, 0)
+
+    return jax.tree.map(cut, batch)

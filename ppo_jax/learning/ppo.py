@@ -27,6 +27,7 @@ from ppo_jax.learning.symmetry import (
 )
 from ppo_jax.learning.targets import learning_batch
 from ppo_jax.policies.precision import in_full_float32
+from ppo_jax.policies.shards import Axis
 from ppo_jax.types import (
     ActorCritic,
     AdvantageFn,
@@ -70,6 +71,7 @@ def make_ppo(
     advantage_fn: AdvantageFn = gae,
     symmetry: Symmetry | None = None,
     rnd: RND | None = None,
+    axis: Axis = None,
 ) -> PPO:
     """Returns PPO as pure functions.
 
@@ -82,6 +84,8 @@ def make_ppo(
       advantage_fn: judges the actions of a rollout; A + V is the critic's target.
       symmetry: of the task; None is what `config.symmetry_cfg` names, if anything.
       rnd: rewards novelty, from `make_rnd`.
+      axis: name of a mesh axis along which `update` runs, each shard with a rollout of
+        its own; what is learned is one, and the same on all of them.
 
     Raises:
       ValueError: a network with memory is to be trained with a symmetry, or
@@ -102,6 +106,7 @@ def make_ppo(
         _require_no_memory(network)
         loss_fn = partial(symmetric_loss, symmetry, loss_fn)
     learn = partial(update, network, config, loss_fn, advantage_fn=advantage_fn)
+    learn = partial(learn, symmetry=symmetry, rnd=rnd, axis=axis)
     ppo = PPO(
         init=partial(init, network, config, rnd=rnd),
         initial_carry=partial(initial_carry, network),
@@ -109,7 +114,7 @@ def make_ppo(
         mode=partial(mode, network),
         play=partial(play, network),
         observe=partial(observe, network, config),
-        update=partial(learn, symmetry=symmetry, rnd=rnd),
+        update=learn,
         rnd=rnd,
     )
     if config.precision == "highest":
@@ -174,6 +179,7 @@ def update(
     advantage_fn: AdvantageFn = gae,
     symmetry: Symmetry | None = None,
     rnd: RND | None = None,
+    axis: Axis = None,
 ) -> tuple[TrainState, Metrics]:
     """Learns from one rollout.
 
@@ -187,16 +193,17 @@ def update(
       state: that acted.
       hparams: dynamic scalars.
       rollout: [T, N, ...].
-      key: for the permutation.
+      key: for the permutation; another one on each shard.
       advantage_fn: judges the actions.
       symmetry: whose copies the loss reads.
       rnd: whose predictor learns from the same minibatches.
+      axis: of the shards that learn together, see `make_ppo`.
 
     Returns:
       The new state, and means over all minibatches; "mean_std" is of the last one.
     """
     batch, metrics = learning_batch(
-        network, config, state, hparams, rollout, advantage_fn
+        network, config, state, hparams, rollout, advantage_fn, axis
     )
     if symmetry is not None:
         copies = mirrored_copies(symmetry, network, state, rollout.steps)
@@ -206,7 +213,7 @@ def update(
     else:
         permutations = draw_permutations(config, batch.value.size, key)
     state, history = optimize(
-        network, config, loss_fn, state, hparams, batch, permutations
+        network, config, loss_fn, state, hparams, batch, permutations, axis
     )
     if rnd is not None:
         if network.recurrence:
@@ -220,8 +227,9 @@ def update(
     if "mean_std" in history:
         metrics["mean_std"] = history["mean_std"][-1]
     metrics["learning_rate"] = state.learning_rate
+    along = {"axis": axis} if axis else {}
     state = state._replace(
-        obs_stats=network.update_stats(state.obs_stats, rollout.steps.obs),
+        obs_stats=network.update_stats(state.obs_stats, rollout.steps.obs, **along),
         iteration=state.iteration + 1,
     )
     return state, metrics

@@ -23,6 +23,7 @@ from ppo_jax.policies.normalization import (
     normalize,
     update_stats,
 )
+from ppo_jax.policies.shards import Axis, mean_over
 from ppo_jax.types import Array, Key, Metrics, Obs, Params, Rollout
 
 GROUPS = "rnd_state"  # what obs_groups calls the observations of which novelty is told
@@ -74,6 +75,7 @@ def make_rnd(
     config: RNDConfig,
     step_dt: float,
     obs_groups: Mapping[str, Sequence[str]] | None = None,
+    axis: Axis = None,
 ) -> RND:
     """Returns random network distillation for an environment.
 
@@ -81,6 +83,7 @@ def make_rnd(
       config: its settings.
       step_dt: duration of an environment's step, s; the weight is times it.
       obs_groups: {"rnd_state": groups} whose novelty is rewarded, else "policy".
+      axis: of the shards that learn together, see `make_ppo`.
     """
     groups = {k: v for k, v in (obs_groups or {}).items() if k == GROUPS}
 
@@ -96,8 +99,8 @@ def make_rnd(
     return RND(
         init=partial(_init, config, networks, select),
         start=_start,
-        reward=partial(_add_reward, config, networks, select, weight),
-        learn=partial(_learn, config, networks, select),
+        reward=partial(_add_reward, config, networks, select, weight, axis),
+        learn=partial(_learn, config, networks, select, axis),
     )
 
 
@@ -135,14 +138,16 @@ def weight_at(initial: float, schedule: WeightSchedule | None, step: Array) -> A
     return constant + (schedule.final_value - initial) * progress
 
 
-def normalized_novelty(sums: RNDSums, novelty: Array) -> tuple[RNDSums, Array]:
+def normalized_novelty(
+    sums: RNDSums, novelty: Array, axis: Axis = None
+) -> tuple[RNDSums, Array]:
     """Returns the novelty [N] of a step over the spread of its discounted sum.
 
     G' = 0.99 G + i, never reset; the spread is that of all G so far, this step's too;
     while it is 0 nothing is divided.
     """
     discounted = DISCOUNT * sums.novelty + novelty
-    stats = _bounded_update(sums.stats, discounted[:, None])
+    stats = _bounded_update(sums.stats, discounted[:, None], axis)
     std = jnp.sqrt(stats.var)  # [1]
     novelty = jnp.where(std > 0.0, novelty / jnp.where(std > 0.0, std, 1.0), novelty)
     return sums._replace(novelty=discounted, stats=stats), novelty
@@ -178,6 +183,7 @@ def _add_reward(
     networks: Callable[[], Any],
     select: Any,
     weight: Callable[[Array], Array],
+    axis: Axis,
     state: RNDState,
     sums: RNDSums,
     rollout: Rollout,
@@ -195,12 +201,13 @@ def _add_reward(
     )
     novelty = novelty_of(*_outputs(networks, state, _inputs(state, select(following))))
     if config.reward_normalization:
-        sums, novelty = jax.lax.scan(normalized_novelty, sums, novelty)
+        normalized = partial(normalized_novelty, axis=axis)
+        sums, novelty = jax.lax.scan(normalized, sums, novelty)
     weights = weight(sums.step + 1 + jnp.arange(len(novelty)))
     intrinsic = novelty * weights[:, None]
     metrics = {
-        "extrinsic_reward": steps.reward.mean(),
-        "intrinsic_reward": intrinsic.mean(),
+        "extrinsic_reward": mean_over(axis, steps.reward.mean()),
+        "intrinsic_reward": mean_over(axis, intrinsic.mean()),
         "rnd_weight": weights[-1],
     }
     steps = steps._replace(reward=steps.reward + intrinsic)
@@ -212,6 +219,7 @@ def _learn(
     config: RNDConfig,
     networks: Callable[[], Any],
     select: Any,
+    axis: Axis,
     state: RNDState,
     obs: Obs,
     orders: Array,
@@ -223,6 +231,7 @@ def _learn(
       config: of RND.
       networks: makes predictor and target.
       select: picks RND's observations.
+      axis: of the shards that learn together.
       state: before.
       obs: {group: [T, N, ...]} that were acted on.
       orders: [epochs, M * B] of samples, those of the policy's minibatches.
@@ -241,7 +250,8 @@ def _learn(
 
     def step(carry: Any, rows: Array) -> tuple[Any, Array]:
         params, opt_state = carry
-        loss, gradient = jax.value_and_grad(loss_fn)(params, x[rows], target[rows])
+        found = jax.value_and_grad(loss_fn)(params, x[rows], target[rows])
+        loss, gradient = mean_over(axis, found)
         direction, opt_state = scale_by_adam().update(gradient, opt_state)
         params = jax.tree.map(
             lambda p, d: p - config.learning_rate * d, params, direction
@@ -254,7 +264,7 @@ def _learn(
     )
     stats = state.obs_stats
     if isinstance(stats, RunningStats):
-        stats = _bounded_update(stats, raw)
+        stats = _bounded_update(stats, raw, axis)
     state = state._replace(predictor=params, opt_state=opt_state, obs_stats=stats)
     return state, losses
 
@@ -275,9 +285,9 @@ def _outputs(
     )
 
 
-def _bounded_update(stats: RunningStats, x: Array) -> RunningStats:
+def _bounded_update(stats: RunningStats, x: Array, axis: Axis) -> RunningStats:
     return jax.tree.map(
         lambda old, new: jnp.where(stats.count >= MAX_ROWS, old, new),
         stats,
-        update_stats(stats, x),
+        update_stats(stats, x, axis),
     )

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.learning.advantages import gae, normalize_advantage, successor_value
-from ppo_jax.learning.config import PPOConfig
+from ppo_jax.learning.config import PPOConfig, advantage_axis
 from ppo_jax.policies.moments import variance
+from ppo_jax.policies.shards import Axis
 from ppo_jax.types import (
     ActorCritic,
     AdvantageFn,
@@ -28,6 +29,7 @@ def learning_batch(
     hparams: Hyperparams,
     rollout: Rollout,
     advantage_fn: AdvantageFn = gae,
+    axis: Axis = None,
 ) -> tuple[Batch, Metrics]:
     """Returns the rollout as [T, N, ...] samples with targets and advantages.
 
@@ -46,7 +48,7 @@ def learning_batch(
     advantage = value_target - value  # rounds as rsl_rl does
     if not config.normalize_advantage_per_mini_batch:
         _require_two(advantage)
-        advantage = normalize_advantage(advantage)
+        advantage = normalize_advantage(advantage, advantage_axis(config, axis))
 
     batch = Batch(
         obs=inputs,
@@ -57,17 +59,19 @@ def learning_batch(
         value_target=value_target,
         advantage=advantage,
     )
-    return batch, {"explained_variance": explained_variance(value, value_target)}
+    explained = explained_variance(value, value_target, axis)
+    return batch, {"explained_variance": explained}
 
 
-def explained_variance(value: Array, value_target: Array) -> Array:
+def explained_variance(value: Array, value_target: Array, axis: Axis = None) -> Array:
     """Returns 1 - var(R - V) / var(R); 0 where all targets are equal.
 
     There is nothing to explain then, and no number that would say how badly.
     """
-    total = variance(value_target)
+    total = variance(value_target, axis)
     is_constant = total == 0.0
-    unexplained = variance(value_target - value) / jnp.where(is_constant, 1.0, total)
+    left = variance(value_target - value, axis)
+    unexplained = left / jnp.where(is_constant, 1.0, total)
     return jnp.where(is_constant, 0.0, 1.0 - unexplained)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppo_jax.policies.shards import Axis, place_of, rows_over, sum_over
 from ppo_jax.types import Array, EpisodeStats, Metrics
 
 NUM_RECENT = 100  # episodes that the reported mean is taken over, as in rsl_rl
@@ -80,6 +81,37 @@ def log_means(done: Array, log: Mapping[str, Array]) -> Metrics:
     count = done.sum(dtype=jnp.int32)
     means = {f"log/{tag}": x.sum() / jnp.maximum(count, 1) for tag, x in log.items()}
     return means | {"num_ended": count}
+
+
+def over_shards(axis: Axis, metrics: Metrics, num_envs: int) -> Metrics:
+    """Returns what `collect` says of a rollout, for the rollouts of all shards.
+
+    Means weigh as much as what they were taken over; environments are counted on, from
+    shard to shard.
+
+    Args:
+      axis: of the shards.
+      metrics: of this one's rollout.
+      num_envs: N of each.
+    """
+    if axis is None:
+        return metrics
+    whole = {
+        name: sum_over(axis, metrics[name]) for name in ("num_recent", "num_ended")
+    }
+
+    def over(name: str, x: Array) -> Array:
+        if name.startswith("nonfinite/"):
+            named = jnp.where(x < 0, x, x + num_envs * place_of(axis))
+            named = rows_over(axis, named)
+            first = jnp.argsort(named < 0, stable=True)[: len(x)]
+            return named[first]
+        count = "num_ended" if name.startswith("log/") else "num_recent"
+        share = metrics[count] / jnp.maximum(whole[count], 1)
+        return sum_over(axis, x * share)
+
+    rest = {name: over(name, x) for name, x in metrics.items() if name not in whole}
+    return rest | whole
 
 
 def fitness(metrics: Metrics) -> Array:

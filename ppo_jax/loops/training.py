@@ -5,9 +5,10 @@ from collections.abc import Callable
 import jax
 
 from ppo_jax.learning.algorithm import Algorithm
-from ppo_jax.loops.episodes import init_episodes
+from ppo_jax.loops.episodes import init_episodes, over_shards
 from ppo_jax.loops.rollout import Scan, collect
-from ppo_jax.types import Env, Hyperparams, Key, Metrics, RunState
+from ppo_jax.policies.shards import Axis, own_key
+from ppo_jax.types import Array, Env, Hyperparams, Key, Metrics, RunState
 
 
 def init_run(
@@ -16,6 +17,7 @@ def init_run(
     hparams: Hyperparams,
     key: Key,
     init_at_random_ep_len: bool = True,
+    shard: Array | int = 0,
 ) -> RunState:
     """Returns the state of a run before its first iteration.
 
@@ -26,8 +28,12 @@ def init_run(
       key: for everything random in this run.
       init_at_random_ep_len: start each environment at a random point of its time
         limit, so that the first episodes do not all end in the same step.
+      shard: number of this one, where many learn one policy: they begin with the same
+        weights, and draw different numbers from then on.
     """
     key, env_key, length_key, weight_key = jax.random.split(key, 4)
+    own = [own_key(k, shard) for k in (key, env_key, length_key)]
+    key, env_key, length_key = own
     env_state, obs = env.reset(env_key)
     if init_at_random_ep_len:
         env_state = env.randomize_episode_length(env_state, length_key)
@@ -50,10 +56,13 @@ def iterate(
     hparams: Hyperparams,
     scan: Scan = jax.lax.scan,
     on_collected: Callable[[], None] = lambda: None,
+    axis: Axis = None,
 ) -> tuple[RunState, Metrics]:
     """Runs one iteration: `num_steps` steps of every environment, then the update.
 
-    Where the loop runs on the host `on_collected` is called between the two.
+    Where the loop runs on the host `on_collected` is called between the two. Along a
+    mesh axis, which is also `make_ppo`'s, each shard steps environments of its own, and
+    all learn from all of them.
 
     Returns:
       The run after it, and the metrics of `collect` and `PPO.update`.
@@ -61,6 +70,7 @@ def iterate(
     key, act_key, update_key = jax.random.split(run.key, 3)
     run, rollout, episode_metrics = collect(ppo, env, num_steps, run, act_key, scan)
     on_collected()
+    episode_metrics = over_shards(axis, episode_metrics, env.num_envs)
     if ppo.rnd is not None:
         sums, rollout, rnd_metrics = ppo.rnd.reward(run.train.rnd, run.rnd, rollout)
         run, episode_metrics = run._replace(rnd=sums), episode_metrics | rnd_metrics

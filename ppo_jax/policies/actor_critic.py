@@ -29,6 +29,7 @@ from ppo_jax.policies.normalization import (
     update_stats,
 )
 from ppo_jax.policies.own_modules import init_checked
+from ppo_jax.policies.shards import Axis
 from ppo_jax.types import (
     ActionSpace,
     ActorCritic,
@@ -208,8 +209,10 @@ def from_modules(
         taken = {name: params["actor"][name] for name in shared}
         return {**params, "critic": params["critic"] | taken} if shared else params
 
-    def update(obs_stats: Any, obs: Obs) -> Any:
-        return {name: _updated(obs_stats[name], x) for name, x in select(obs).items()}
+    def update(obs_stats: Any, obs: Obs, axis: Axis = None) -> Any:
+        return {
+            name: _updated(obs_stats[name], x, axis) for name, x in select(obs).items()
+        }
 
     recurrence = recurrence_of(modules, whole)
     return ActorCritic(init, prepare, policy, value, update, recurrence, tuple(shared))
@@ -248,7 +251,9 @@ def _normalized(stats: RunningStats | tuple[()], x: Any) -> Any:
     return with_vector(x, normalize(stats, vector_of(x)))
 
 
-def _updated(stats: RunningStats | tuple[()], x: Any) -> RunningStats | tuple[()]:
+def _updated(
+    stats: RunningStats | tuple[()], x: Any, axis: Axis
+) -> RunningStats | tuple[()]:
     if not isinstance(stats, RunningStats):
         return ()
-    return update_stats(stats, vector_of(x))
+    return update_stats(stats, vector_of(x), axis)

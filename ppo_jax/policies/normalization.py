@@ -6,6 +6,7 @@ import chex
 import jax.numpy as jnp
 
 from ppo_jax.policies.moments import deviations
+from ppo_jax.policies.shards import Axis, first_over, mean_over, num_shards
 from ppo_jax.types import Array
 
 STD_OFFSET = 0.01  # added to the standard deviation, as rsl_rl does
@@ -26,7 +27,7 @@ def init_stats(dim: int) -> RunningStats:
     return RunningStats(zeros, zeros + 1.0, jnp.zeros((), jnp.float32), zeros)
 
 
-def update_stats(stats: RunningStats, x: Array) -> RunningStats:
+def update_stats(stats: RunningStats, x: Array, axis: Axis = None) -> RunningStats:
     """Returns the statistics of the rows seen so far together with those of `x`.
 
         n = count + rows,  rate = rows / n,  d = mean(x) - mean
@@ -40,17 +41,20 @@ def update_stats(stats: RunningStats, x: Array) -> RunningStats:
     Args:
       stats: of the rows before; at count 0 their mean and variance have no weight.
       x: [..., D] new rows of any type.
+      axis: of shards with as many rows each; all of them are counted.
 
     Source: Chan et al. 1979, the parallel variance, written with the rate; Knuth, The
     Art of Computer Programming 2, 4.2.2, theorem B, the rounding error of a sum.
     """
     chex.assert_axis_dimension(x, -1, stats.mean.shape[-1])
     rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-    count = stats.count + rows.shape[0]
-    rate, keep = rows.shape[0] / count, stats.count / count
-    shift, deviation = deviations(rows)
-    delta = (rows[0] - stats.mean) + (shift - stats.mean_rest)
-    spread = jnp.square(deviation).mean(axis=0) + keep * jnp.square(delta)
+    num_rows = rows.shape[0] * num_shards(axis)
+    count = stats.count + num_rows
+    rate, keep = num_rows / count, stats.count / count
+    shift, deviation = deviations(rows, axis)
+    delta = (first_over(axis, rows[0]) - stats.mean) + (shift - stats.mean_rest)
+    var = mean_over(axis, jnp.square(deviation).mean(axis=0))
+    spread = var + keep * jnp.square(delta)
     mean, rest = _add(stats.mean, stats.mean_rest + rate * delta)
     return RunningStats(mean, keep * stats.var + rate * spread, count, rest)
 
