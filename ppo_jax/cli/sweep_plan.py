@@ -17,7 +17,10 @@ NOT_AXES = {
     *(*cluster.FLAGS, "distributed"),
 }
 # What only a run of its own has.
-OF_RUNS = ("run_name", "experiment_name", "logger", "save_interval", "keep_checkpoints")
+OF_RUNS = (
+    *("run_name", "experiment_name", "logger", "save_interval", "keep_checkpoints"),
+    "devices",
+)
 
 
 def make_plan(arguments: Arguments) -> Sweep:

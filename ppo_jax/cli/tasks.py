@@ -105,11 +105,27 @@ def make_env(
     return make(config.task, num_envs, config.clip_actions)
 
 
-def make_trainer(config: Config, num_envs: int | None = None, **how: bool) -> Any:
-    """Returns the algorithm and its environments; see `make_env`."""
-    from ppo_jax.runs import trainers
+def make_trainer(
+    config: Config, num_envs: int | None = None, spread: bool = False, **how: bool
+) -> Any:
+    """Returns the algorithm and its environments; see `make_env`.
 
-    return trainers.make_trainer(config, make_env(config, num_envs, **how))
+    Args:
+      config: of a run.
+      num_envs: N, where it is not the configured one.
+      spread: over the configured devices, see `devices.mesh_for`; else on one.
+      **how: see `make_env`.
+    """
+    from ppo_jax.runs import devices, trainers
+
+    if not spread:
+        return trainers.make_trainer(config, make_env(config, num_envs, **how))
+    is_simulated = backend_of(config.task) is not None
+    mesh = devices.mesh_for(config, is_simulated)
+    if not is_simulated:  # a simulator's number is that of each
+        num_envs = config.num_envs // devices.size(mesh)
+    env = make_env(config, num_envs, **how)
+    return trainers.make_trainer(config, env, mesh=mesh)
 
 
 @contextmanager

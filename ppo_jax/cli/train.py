@@ -32,6 +32,7 @@ FLAGS = [
     field_flag("num_envs", "N"),
     field_flag("max_iterations", "N"),
     field_flag("seed", "N"),
+    field_flag("devices", "N"),
     field_flag("run_name", "TEXT"),
     field_flag("experiment_name", "TEXT"),
     Flag("resume", None, "go on with the newest run, or with that of --checkpoint"),
@@ -143,7 +144,8 @@ def start(arguments: Arguments) -> int:
     from ppo_jax.runs import trainers
     from ppo_jax.types import Simulator
 
-    with open_trainer(config, film="video" in arguments.flags) as trainer:
+    films = "video" in arguments.flags
+    with open_trainer(config, spread=True, film=films) as trainer:
         trainers.lower(trainer)  # what does not fit must fail before there is a folder
         run = None
         if "checkpoint" in arguments.flags:
@@ -171,7 +173,8 @@ def resume(arguments: Arguments) -> int:
         refuse_changes(folder, saved, config)
         metrics.check_table(folder)
         announce(config)
-        with open_trainer(config, film="video" in arguments.flags) as trainer:
+        films = "video" in arguments.flags
+        with open_trainer(config, spread=True, film=films) as trainer:
             restored = weights.restore(trainer, folder, which)
             trainers.lower(trainer)
             run = continuation.resume(trainer, restored.state, restored.meta)
@@ -191,7 +194,7 @@ def train(
 ) -> int:
     """Runs the training loop with its display and ends with the result."""
     from ppo_jax.cli import console
-    from ppo_jax.runs import finite, runner, storage
+    from ppo_jax.runs import devices, finite, runner, storage
 
     first = 0 if run is None else int(run.train.iteration)
     ahead = threading.Thread(target=_import_ahead)
@@ -220,7 +223,7 @@ def train(
                 on_note=display.note,
                 profile=command_line.whole_number(arguments, "profile", 0),
             )
-    except (finite.NotFinite, storage.Unwritable) as error:
+    except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
         entry.complain(str(error))
         return 1
     note = lambda: folders.note_session(

@@ -64,11 +64,17 @@ def restore(trainer: Any, folder: Path, which: str) -> Any:
     Raises:
       ValueError: it is not the newest, or has done all iterations already.
     """
-    from ppo_jax.runs import checkpoint, continuation, trainers
+    from ppo_jax.runs import checkpoint, continuation, devices, trainers
 
     template = continuation.saved_part(trainer, trainers.abstract_run(trainer))
-    restored = checkpoint.restore_run(folder, template, which)
+    count = devices.size(trainer.mesh)
+    restored = checkpoint.restore_run(folder, template, which, count)
     print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
+    if (before := restored.meta.get("shards", 1)) != count:
+        print(
+            f"It was on {before} devices and is now on {count}: what was learned goes "
+            "on; episodes, random numbers and their statistics begin anew."
+        )
     if changed := folders.changed_versions(folder):
         print(changed)
     newest = checkpoint.iterations(folder)[-1]

@@ -90,18 +90,26 @@ def save(
     return final
 
 
-def restore_run(folder: Path, template: "RunState", which: str = "latest") -> Restored:
-    """Reads a whole run.
+def restore_run(
+    folder: Path, template: "RunState", which: str = "latest", num_shards: int = 1
+) -> Restored:
+    """Reads a whole run, or what it learned if it was on another number of devices.
 
     Args:
       folder: of the run.
       template: the run as shapes and types, from `jax.eval_shape`.
       which: "latest", "best", or an iteration's number.
+      num_shards: devices that are to go on with it, see `runs.devices`.
+
+    Returns:
+      A `RunState`; a `TrainState` if it was on another number of devices.
 
     Raises:
       ValueError: there is no checkpoint that can be read, or it does not fit.
     """
-    restored = _restore(folder, _items(template), which)
+    restored = _restore(folder, _items(template), which, num_shards)
+    if "run" not in restored.state:
+        return restored._replace(state=restored.state["train"])
     run = restored.state["run"]
     from ppo_jax.types import RunState
 
@@ -207,7 +215,9 @@ def _delete(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _restore(folder: Path, templates: dict[str, Any], which: str) -> Restored:
+def _restore(
+    folder: Path, templates: dict[str, Any], which: str, num_shards: int | None = None
+) -> Restored:
     """Reads the wanted checkpoint, or the newest before it that is whole."""
     skipped: list[str] = []
     for iteration in _candidates(folder, which):
@@ -215,10 +225,11 @@ def _restore(folder: Path, templates: dict[str, Any], which: str) -> Restored:
         try:
             digests.verify(path, META)
             meta = _meta_of(folder, iteration)
-            _check_fit(path, templates, meta)
-            state = {
-                name: _read_arrays(path / name, t) for name, t in templates.items()
-            }
+            wanted = templates
+            if num_shards not in (None, meta.get("shards", 1)):
+                wanted = {"train": templates["train"]}
+            _check_fit(path, wanted, meta)
+            state = {name: _read_arrays(path / name, t) for name, t in wanted.items()}
             _check_number(iteration, int(state["train"].iteration), "arrays")
         except digests.Damaged as damage:
             skipped.append(f"The checkpoint {path} is damaged: {damage}.")

@@ -78,6 +78,11 @@ def _folder_name(value: str) -> str | None:
     return None if allowed else "a name for a folder: letters, digits, - and _"
 
 
+def _device_count(value: int | str) -> str | None:
+    is_right = value == "all" or (isinstance(value, int) and value > 0)
+    return None if is_right else "a number of them above 0, or all"
+
+
 def _device_name(value: str) -> str | None:
     return None if re.fullmatch(r"cpu|cuda(:\d+)?", value) else "cpu, cuda or cuda:N"
 
@@ -111,6 +116,9 @@ class Config:
 
     task: str = option("Cartpole", "task, see --list")
     num_envs: int = option(1024, "environments stepped together", positive)
+    devices: int | str = option(
+        1, "devices that share the environments of a task in JAX, or all", _device_count
+    )
     seed: int = option(42, "seed of everything random", seed_number)
     num_steps_per_env: int = option(
         24, "steps of each environment per iteration", positive

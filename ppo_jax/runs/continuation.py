@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from ppo_jax.runs.trainers import Trainer, start
-from ppo_jax.types import Env, RunState, Simulator
+from ppo_jax.types import Env, RunState, Simulator, TrainState
 
 
 def saved_part(trainer: Trainer, run: RunState) -> RunState:
@@ -46,21 +46,27 @@ def put_back(env: Env, about: Mapping[str, Any]) -> None:
 
 
 def resume(
-    trainer: Trainer, saved: RunState, about: Mapping[str, Any] = MappingProxyType({})
+    trainer: Trainer,
+    saved: RunState | TrainState,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunState:
     """Returns a run that goes on from what `saved_part` kept.
 
     A simulator starts its episodes anew, and not with those that the run began with;
-    its curricula go on where they were.
+    its curricula go on where they were. On another number of devices all begins anew
+    but what was learned.
 
     Args:
       trainer: of the run.
-      saved: what was kept.
+      saved: what was kept; of a run on another number of devices what was learned.
       about: what was kept beside it; `about_simulator` is read.
     """
-    if not isinstance(trainer.env, Simulator):
-        return saved
     put_back(trainer.env, about)
+    if isinstance(saved, RunState) and not isinstance(trainer.env, Simulator):
+        return saved
+    learned = saved.train if isinstance(saved, RunState) else saved
     seed = jax.random.key(trainer.config.seed)
-    fresh = start(trainer, jax.random.fold_in(seed, saved.train.iteration))
+    fresh = start(trainer, jax.random.fold_in(seed, learned.iteration))
+    if isinstance(saved, TrainState):
+        return fresh._replace(train=saved)
     return with_simulator(saved, fresh)

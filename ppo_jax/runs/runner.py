@@ -24,6 +24,7 @@ from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import iterate
 from ppo_jax.runs import (
     checkpoint,
+    devices,
     finite,
     folders,
     lock,
@@ -88,6 +89,7 @@ def run_training(
 
     Raises:
       NotFinite: a NaN or inf turned up in observations, rewards, losses or gradients.
+      Diverged: what is learned is not the same on all devices.
       Unwritable: the folder is gone or its disk full.
       Held: another process has the folder.
       ValueError: the run has done `max_iterations` already, or its table is damaged.
@@ -120,6 +122,7 @@ def run_training(
     if run is None or progress is None:
         raise ValueError(f"{folder} has already done {first} iterations: ask for more")
     stopped_by = signal.Signals(received[0]).name if stop else None
+    run = run._replace(train=devices.here(trainer.mesh, run.train))
     return Outcome(run, folder, progress, stopped_by)
 
 
@@ -160,7 +163,7 @@ def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
         return step, run or start(trainer)
     with ThreadPoolExecutor(1) as other_thread:
         compiled = other_thread.submit(lowered.compile)
-        run = run or start(trainer)
+        run = devices.place(trainer.mesh, run) if run else start(trainer)
         return compiled.result(), run
 
 
@@ -173,7 +176,7 @@ def _iterations(
       NotFinite: something in the iteration was not finite.
     """
     config, first = trainer.config, int(run.train.iteration)
-    num_steps = trainer.env.num_envs * config.num_steps_per_env
+    num_steps = trainer.num_envs * config.num_steps_per_env
     started, collected = time.perf_counter(), []
     if trainer.loops_on_host:  # what is one program cannot be told apart
         note_time = lambda: collected.append(time.perf_counter())
@@ -219,8 +222,11 @@ def _save(
     seconds: float,
     record: Callable[[], None] | None,
 ) -> None:
-    run = saved_part(trainer, run)
+    devices.require_equal(trainer.mesh, run.train)
+    run = devices.whole(trainer.mesh, saved_part(trainer, run))
     meta = _meta(progress, seconds) | about_simulator(trainer.env)
+    if trainer.mesh:
+        meta["shards"] = devices.size(trainer.mesh)
     try:
         with storage.writing(folder):
             keep = trainer.config.keep_checkpoints

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from ppo_jax.learning.algorithm import Algorithm
 from ppo_jax.learning.distillation import Learned, make_distillation
@@ -12,10 +13,11 @@ from ppo_jax.learning.ppo import PPO, jitted, make_ppo
 from ppo_jax.learning.rnd import make_rnd
 from ppo_jax.learning.symmetry import symmetry_of
 from ppo_jax.learning.symmetry_check import check_augmentation
-from ppo_jax.loops import evaluation
+from ppo_jax.loops import evaluation, shards
 from ppo_jax.loops.programs import jit, simulator_errors
 from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.training import init_run, iterate
+from ppo_jax.runs import devices
 from ppo_jax.runs.config import (
     Config,
     DistillationAlgorithm,
@@ -35,6 +37,12 @@ class Trainer(NamedTuple):
     hparams: Hyperparams  # of arrays: another value does not compile anew
     init: Any  # as `jax.jit` gives it: (key) -> RunState
     iterate: Any  # likewise: (run, hparams) -> (run, metrics); donates the run
+    mesh: Mesh | None = None  # of the devices that learn together, see `runs.devices`
+
+    @property
+    def num_envs(self) -> int:
+        """N, the environments of all devices."""
+        return self.env.num_envs * devices.size(self.mesh)
 
     @property
     def loops_on_host(self) -> bool:
@@ -42,24 +50,31 @@ class Trainer(NamedTuple):
         return isinstance(self.env, Simulator) and not self.env.is_traceable
 
 
-def make_trainer(config: Config, env: Env, teacher: Learned | None = None) -> Trainer:
+def make_trainer(
+    config: Config,
+    env: Env,
+    teacher: Learned | None = None,
+    mesh: Mesh | None = None,
+) -> Trainer:
     """Returns the algorithm for a configuration and its environments.
 
     Args:
       config: of the run.
-      env: the environments.
+      env: the environments, those of one device.
       teacher: what the teacher of a distillation has learned, see `make_distillation`.
+      mesh: the devices that learn together, see `devices.mesh_for`; None: one.
 
     Raises:
       ValueError: the configured symmetry is none, or is not one of these environments.
     """
     traced = env.traceable() if isinstance(env, Simulator) else env
+    axis = shards.AXIS if mesh else None
     if isinstance(config.algorithm, DistillationAlgorithm):
         _, obs = jax.eval_shape(traced.reset, jax.random.key(config.seed))
         networks = networks_of(config, env.action_space, obs)
-        ppo = make_distillation(*networks, config.algorithm, teacher)
+        ppo = make_distillation(*networks, config.algorithm, teacher, axis)
     else:
-        ppo = _make_ppo(config, traced)
+        ppo = _make_ppo(config, traced, axis)
     hparams = jax.tree.map(jnp.float32, hyperparams(config.algorithm))
     init = partial(
         init_run,
@@ -68,13 +83,15 @@ def make_trainer(config: Config, env: Env, teacher: Learned | None = None) -> Tr
         hparams,
         init_at_random_ep_len=config.init_at_random_ep_len,
     )
-    step = partial(iterate, ppo, traced, config.num_steps_per_env)
-    return Trainer(
-        config, env, ppo, hparams, jit(env, init), jit(env, step, donate_argnums=0)
-    )
+    step = partial(iterate, ppo, traced, config.num_steps_per_env, axis=axis)
+    if mesh:
+        init, step = shards.start_on(mesh, init), shards.iterate_on(mesh, step)
+        hparams = devices.place_same(mesh, hparams)
+    init, step = jit(env, init), jit(env, step, donate_argnums=0)
+    return Trainer(config, env, ppo, hparams, init, step, mesh)
 
 
-def _make_ppo(config: Config, env: Env) -> PPO:
+def _make_ppo(config: Config, env: Env, axis: str | None) -> PPO:
     """Returns PPO, its symmetry tried on observations of the environments."""
     network, ppo_config, _ = parts_of(config, env.action_space)
     symmetry, rnd, rnd_cfg = None, None, ppo_config.rnd_cfg
@@ -85,8 +102,8 @@ def _make_ppo(config: Config, env: Env) -> PPO:
         symmetry = symmetry_of(ppo_config.symmetry_cfg, take_over)
         check_augmentation(symmetry.augment, obs, env.action_space)
     if rnd_cfg:
-        rnd = make_rnd(rnd_cfg, env.step_dt, config.obs_groups)
-    return make_ppo(network, ppo_config, symmetry=symmetry, rnd=rnd)
+        rnd = make_rnd(rnd_cfg, env.step_dt, config.obs_groups, axis)
+    return make_ppo(network, ppo_config, symmetry=symmetry, rnd=rnd, axis=axis)
 
 
 def start(trainer: Trainer, key: Key | None = None) -> RunState:
@@ -96,6 +113,7 @@ def start(trainer: Trainer, key: Key | None = None) -> RunState:
     at_random = trainer.config.init_at_random_ep_len
     with simulator_errors(trainer.env, num_calls=1 + at_random):
         if not trainer.loops_on_host:
+            key = devices.place_same(trainer.mesh, key)
             return jax.block_until_ready(trainer.init(key))
         ppo, env, hparams = jitted(trainer.ppo), trainer.env, trainer.hparams
         return init_run(ppo, env, hparams, key, at_random)
@@ -107,7 +125,8 @@ def abstract_run(trainer: Trainer) -> RunState:
     Raises:
       ValueError: the configuration does not fit the environment.
     """
-    return jax.eval_shape(trainer.init, jax.random.key(trainer.config.seed))
+    run = jax.eval_shape(trainer.init, jax.random.key(trainer.config.seed))
+    return devices.as_shapes(trainer.mesh, run)
 
 
 def lower(trainer: Trainer) -> Any:

@@ -129,6 +129,10 @@ TRAIN = [
     # ranges
     ("--num_envs 0", ["num_envs = 0", "above 0"]),
     ("--num_envs -3", ["num_envs = -3", "above 0"]),
+    ("--devices 0", ["devices = 0", "above 0, or all"]),
+    ("--devices none", ["devices = ", "a whole number"]),
+    ("--devices 64", ["devices = 64", "this machine has 1"]),
+    ("micro_batches=5", ["micro_batches = 5", "samples", "divisor"]),
     ("--num_envs 999999999", ["num_envs * num_steps_per_env", "too many", "at most"]),
     ("--num_envs 99999999999999999999", ["num_envs = 9", "1 to 2147483647"]),
     (f"--num_envs 0x{'f' * 5000}", ["num_envs = a number of about 6021 digits"]),
