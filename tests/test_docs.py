@@ -36,6 +36,7 @@ OURS = {
     "shared_encoder_updates",
     "timeout_bootstrap",
     "reshuffle_each_epoch",
+    *("normalize_advantage_per_device", "micro_batches", "devices"),
     "task",
     "num_envs",
 }

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import make
 from ppo_jax import Hyperparams, ModelConfig, PPOConfig, actor_critic, make_ppo
+from ppo_jax.envs import make
 from ppo_jax.learning.advantages import normalize_advantage
 from ppo_jax.learning.config import DistillationConfig, RNDConfig
 from ppo_jax.learning.distillation import make_distillation
