@@ -1,13 +1,14 @@
 """Isaac-Cartpole in pure JAX: balance a pole on a cart that a force pushes."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.envs import drawing
+from envs import drawing
+from envs.painting import Label, Scene, Shape, bar, circle, rectangle
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 CART_MASS = 1.0  # kg
@@ -39,7 +40,7 @@ class CartpoleState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cartpole:
+class Cartpole(drawing.Painted):
     """The MDP of Isaac Lab's Isaac-Cartpole-Direct, with its masses and geometry.
 
     Observed are cart position, pole angle, cart velocity, pole velocity: the order
@@ -91,17 +92,20 @@ class Cartpole:
         """Returns the state itself, [4], neither noisy nor scaled."""
         return {"policy": jnp.stack(state)}
 
-    def draw(self, state: CartpoleState, figure: Any) -> None:
-        """Draws cart, pole and rail from the side, +y to the right."""
+    def scene(self, state: CartpoleState) -> Scene:
+        """Shows cart, pole and rail from the side, +y to the right."""
         x, angle, cart_velocity, pole_velocity = (float(value) for value in state)
-        axes = drawing.flat_axes(figure, center=(0.0, 0.35), height=4.9)
-        _draw_rail(axes)
-        _draw_cart(axes, x)
-        _draw_pole(axes, x, angle)
-        drawing.write(
-            figure,
+        title = (
             f"cart {x:+.2f} m, {cart_velocity:+.2f} m/s     "
-            f"pole {np.degrees(angle):+.0f}°, {np.degrees(pole_velocity):+.0f}°/s",
+            f"pole {np.degrees(angle):+.0f}°, {np.degrees(pole_velocity):+.0f}°/s"
+        )
+        return Scene(
+            shapes=[*_cart(x), *_pole(x, angle)],
+            labels=[Label(title)],
+            still=RAIL,
+            still_labels=SCALE,
+            center=CENTER,
+            height=HEIGHT,
         )
 
 
@@ -153,49 +157,53 @@ def physics_step(state: CartpoleState, force: Array) -> CartpoleState:
     )
 
 
-def _draw_rail(axes: Any) -> None:
-    """Paints the rail, the band in which the episode lives, and a scale in m."""
+def _rail() -> list[Shape]:
+    """Returns the rail, the band in which the episode lives, and ticks 1 m apart."""
     limit = MAX_CART_POSITION
-    axes.axvspan(-limit, limit, color="white", zorder=0)
-    axes.plot([-10, 10], [0, 0], color=drawing.GREY, linewidth=4, zorder=1)
-    for side in (-limit, limit):
-        axes.axvline(side, color=drawing.RED, linewidth=2, linestyle="--", zorder=1)
-    for tick in range(-2, 3):
-        axes.plot([tick] * 2, [-0.3, -0.22], color=drawing.GREY, linewidth=1)
-        axes.text(tick, -0.46, f"{tick} m", ha="center", color=drawing.GREY, size=8)
+    band = rectangle((-limit, -10), (limit, 10), fill="#ffffff", depth=9)
+    dashes = {"color": drawing.RED, "width": 2.8, "dash": (3.7, 1.6), "depth": 8}
+    return [
+        band,
+        *(bar((side, -10), (side, 10), **dashes) for side in (-limit, limit)),
+        bar((-10, 0), (10, 0), drawing.GREY, 5.5, depth=7),
+        *(bar((x, -0.3), (x, -0.22), drawing.GREY, 1.4, depth=7) for x in TICKS),
+    ]
 
 
-def _draw_cart(axes: Any, x: float) -> None:
-    from matplotlib.patches import Circle, FancyBboxPatch
-
-    body = FancyBboxPatch(
-        (x - 0.25, -0.1),
-        *(0.5, 0.2),
-        boxstyle="round,pad=0,rounding_size=0.06",
-        facecolor=drawing.BLUE,
-        edgecolor=drawing.INK,
-        zorder=3,
-    )
-    axes.add_artist(body)
-    for wheel in (x - 0.15, x + 0.15):
-        axes.add_artist(Circle((wheel, -0.1), 0.06, color=drawing.INK, zorder=4))
+def _scale() -> list[Label]:
+    """Returns what is written below the ticks; a picture is 4 wide and 3 high."""
+    size, color = 11.0, drawing.GREY
+    y = 0.5 + (-0.43 - CENTER[1]) / HEIGHT
+    return [Label(f"{x} m", 0.5 + 0.75 * x / HEIGHT, y, size, color) for x in TICKS]
 
 
-def _draw_pole(axes: Any, x: float, angle: float) -> None:
-    """Paints the pole, 1 m long, and the upright that it should reach."""
+def _cart(x: float) -> list[Shape]:
+    low, high = (x - 0.25, -0.1), (x + 0.25, 0.1)
+    colors = {"fill": drawing.BLUE, "edge": drawing.INK, "width": 1.4}
+    wheels = [(x - 0.15, -0.1), (x + 0.15, -0.1)]
+    return [
+        rectangle(low, high, 0.06, depth=5, **colors),
+        *(circle(wheel, 0.065, fill=drawing.INK, depth=4) for wheel in wheels),
+    ]
+
+
+def _pole(x: float, angle: float) -> list[Shape]:
+    """Returns the pole, 1 m long, and the upright that it should reach."""
     up = np.array([-np.sin(angle), np.cos(angle)])
     pivot = np.array([x, 0.05])
     bottom, top = pivot - 0.03 * up, pivot + 0.97 * up
-    axes.plot([x, x], [0.15, 1.25], color=drawing.GREY, linestyle=":", zorder=2)
-    for color, width in ((drawing.INK, 10), (drawing.ORANGE, 7)):
-        axes.plot(
-            *np.column_stack([bottom, top]),
-            color=color,
-            linewidth=width,
-            solid_capstyle="round",
-            zorder=5,
-        )
-    axes.plot(*pivot, "o", color=drawing.INK, markersize=6, zorder=6)
+    upright = {"width": 2.1, "dash": (1.0, 1.65), "depth": 6}
+    return [
+        bar((x, 0.15), (x, 1.25), drawing.GREY, **upright),
+        bar(bottom, top, drawing.INK, 14, depth=3),
+        bar(bottom, top, drawing.ORANGE, 10, depth=2),
+        circle(pivot, 0.045, fill=drawing.INK, depth=1),
+    ]
+
+
+CENTER, HEIGHT = (0.0, 0.35), 4.9  # m, of a picture
+TICKS = range(-2, 3)  # m
+RAIL, SCALE = _rail(), _scale()  # painted once for all pictures of a film
 
 
 def mirrored(obs: Obs | None, action: Array | None) -> tuple[Obs | None, Array | None]:

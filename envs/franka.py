@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.envs import drawing
+from envs import drawing
+from envs.painting import Shape
 from ppo_jax.types import Array
 
 NUM_JOINTS = 7
@@ -149,26 +150,22 @@ def norm(a: Vector) -> Array:
     return jnp.sqrt(a[0] ** 2 + a[1] ** 2 + a[2] ** 2)
 
 
-def draw_scene(figure: Any, joint_position: Any, finger: float) -> drawing.View:
-    """Paints table and arm; returns the view, for what else is in the scene.
+def arm(joint_position: Any, finger: float) -> list[Shape]:
+    """Returns the arm on its base, as it is seen from `VIEW`, with its shadow.
 
     Args:
-      figure: empty.
       joint_position: [7] rad.
       finger: m, of each finger from the middle.
     """
-    view = drawing.open_view(
-        figure, eye=(1.85, -1.6, 1.2), target=(0.36, 0.0, 0.31), field_of_view=31.0
-    )
-    drawing.draw_floor(view, *TABLE)
     frames = forward_kinematics(np.asarray(joint_position, np.float64))
     hand, bars = frames[-1], _arm_bars(frames)
-    drawing.draw_shadow(view, [*bars, _across(hand, 0.07)])
-    drawing.draw_box(view, BASE_CENTER, np.eye(3), BASE_HALF_SIZE, JOINT_COLOR)
-    for bar in bars:
-        drawing.draw_capsule(view, bar)
-    _draw_hand(view, hand, finger)
-    return view
+    base = drawing.box(VIEW, BASE_CENTER, np.eye(3), BASE_HALF_SIZE, JOINT_COLOR)
+    return [
+        *drawing.shadow(VIEW, [*bars, _across(hand, 0.07)]),
+        *base,
+        *(shape for bar in bars for shape in drawing.capsule(VIEW, bar)),
+        *_hand(hand, finger),
+    ]
 
 
 def rotation_matrix(frame: Frame) -> np.ndarray:
@@ -212,14 +209,16 @@ def _across(hand: Frame, reach: float) -> drawing.Capsule:
     return drawing.Capsule(middle - reach * y, middle + reach * y, 0.03, LINK_COLOR)
 
 
-def _draw_hand(view: drawing.View, hand: Frame, finger: float) -> None:
+def _hand(hand: Frame, finger: float) -> list[Shape]:
     rotation = rotation_matrix(hand)
     _, y, z = rotation.T
-    origin = np.array(hand.origin)
-    drawing.draw_box(view, origin + 0.033 * z, rotation, (0.03, 0.1, 0.033), LINK_COLOR)
+    origin, palm = np.array(hand.origin), (0.03, 0.1, 0.033)
+    shapes = drawing.box(VIEW, origin + 0.033 * z, rotation, palm, LINK_COLOR)
     for side in (-1.0, 1.0):
         center = origin + 0.088 * z + side * (finger + 0.008) * y
-        drawing.draw_box(view, center, rotation, (0.01, 0.008, 0.026), JOINT_COLOR)
+        size = (0.01, 0.008, 0.026)
+        shapes += drawing.box(VIEW, center, rotation, size, JOINT_COLOR)
+    return shapes
 
 
 def _shift_along(frame: Frame, axis: str, distance: float) -> Frame:
@@ -252,3 +251,7 @@ def _combine(s: Any, a: Vector, t: Any, b: Vector) -> Vector:
 
 def _negate(a: Vector) -> Vector:
     return -a[0], -a[1], -a[2]
+
+
+VIEW = drawing.look(eye=(1.85, -1.6, 1.2), target=(0.36, 0.0, 0.31), field_of_view=31.0)
+FLOOR = drawing.floor(VIEW, *TABLE)  # painted once for all pictures of a film

@@ -1,7 +1,7 @@
 """IsaacContrib-Lift-Cube-Franka in pure JAX: grasp a cube and carry it to a goal."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +11,19 @@ from ppo_jax.envs import drawing
 from ppo_jax.envs.franka import (
     DEFAULT_FINGER,
     DEFAULT_POSITION,
+    FLOOR,
     NUM_FINGERS,
     NUM_JOINTS,
     TABLE,
+    VIEW,
     Drive,
+    arm,
     constant,
-    draw_scene,
     drive_joints,
     forward_kinematics,
     tool_point,
 )
+from envs.painting import Label, Scene
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 PHYSICS_DT = 0.01  # s
@@ -63,7 +66,7 @@ class LiftState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FrankaLift:
+class FrankaLift(drawing.Painted):
     """The MDP of Isaac Lab 3.0's IsaacContrib-Lift-Cube-Franka, grasping simplified.
 
     It is the Isaac-Lift-Cube-Franka-v0 of Isaac Lab 2. Actions, observations,
@@ -161,18 +164,26 @@ class FrankaLift:
         )
         return {"policy": jnp.concatenate(parts)}
 
-    def draw(self, state: LiftState, figure: Any) -> None:
-        """Draws arm, cube and goal."""
-        view = draw_scene(figure, state.joint_position, float(state.finger_position))
+    def scene(self, state: LiftState) -> Scene:
+        """Shows arm, cube and goal."""
         cube, goal = np.asarray(state.cube_position), np.asarray(state.goal_position)
-        edges = (CUBE_HALF_EDGE,) * 3
-        drawing.draw_shadow(view, [drawing.Capsule(cube, cube, CUBE_HALF_EDGE, "")])
-        drawing.draw_box(view, cube, np.eye(3), edges, drawing.ORANGE)
-        drawing.draw_ball(view, goal, SUCCESS_DISTANCE, drawing.GREEN, alpha=0.45)
-        drawing.draw_stem(view, goal)
+        edges, shade = (
+            (CUBE_HALF_EDGE,) * 3,
+            drawing.Capsule(cube, cube, CUBE_HALF_EDGE, ""),
+        )
         distance = np.linalg.norm(cube - goal)
         held = "held" if state.held else "free"
-        drawing.write(figure, f"cube to goal {100 * distance:.1f} cm, {held}")
+        return Scene(
+            shapes=[
+                *arm(state.joint_position, float(state.finger_position)),
+                *drawing.shadow(VIEW, [shade]),
+                *drawing.box(VIEW, cube, np.eye(3), edges, drawing.ORANGE),
+                *drawing.ball(VIEW, goal, SUCCESS_DISTANCE, drawing.GREEN, alpha=0.45),
+                *drawing.stem(VIEW, goal),
+            ],
+            labels=[Label(f"cube to goal {100 * distance:.1f} cm, {held}")],
+            still=FLOOR,
+        )
 
 
 def cube_reward_rate(state: LiftState) -> Array:

@@ -1,7 +1,7 @@
 """Isaac-Reach-Franka in pure JAX: bring the hand of a Panda to a commanded pose."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +11,21 @@ from ppo_jax.envs import drawing
 from ppo_jax.envs.franka import (
     DEFAULT_FINGER,
     DEFAULT_POSITION,
+    FLOOR,
     NUM_FINGERS,
     NUM_JOINTS,
+    VIEW,
     Drive,
     Frame,
+    arm,
     constant,
-    draw_scene,
     drive_joints,
     forward_kinematics,
     norm,
     rotation_matrix,
     subtract,
 )
+from envs.painting import Label, Scene
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 PHYSICS_DT = 1 / 120  # s
@@ -64,7 +67,7 @@ class ReachError(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FrankaReach:
+class FrankaReach(drawing.Painted):
     """The MDP of Isaac Lab 3.0's Isaac-Reach-Franka on a simplified arm.
 
     Commands, observations, reward, curriculum and ends are Isaac's. What differs:
@@ -179,19 +182,25 @@ class FrankaReach:
         )
         return {"policy": jnp.concatenate(parts)}
 
-    def draw(self, state: ReachState, figure: Any) -> None:
-        """Draws the arm and the command: a ball of 5 cm, or two frames to align."""
+    def scene(self, state: ReachState) -> Scene:
+        """Shows the arm and the command: a ball of 5 cm, or two frames to align."""
         state = jax.tree.map(np.asarray, state)
-        view = draw_scene(figure, state.joint_position, DEFAULT_FINGER)
         goal = goal_frame(state.goal_position, state.goal_yaw)
         hand = forward_kinematics(state.joint_position)[-1]
-        drawing.draw_ball(view, goal.origin, MAX_POSITION_ERROR, drawing.GREEN, 0.45)
-        drawing.draw_stem(view, goal.origin)
-        if self.orientation:
-            for frame in (goal, hand):
-                drawing.draw_axes(view, frame.origin, rotation_matrix(frame), 0.12)
-        distance = norm(subtract(hand.origin, goal.origin))
-        drawing.write(figure, f"hand to goal {100 * distance:.1f} cm")
+        place, reach = np.array(goal.origin), MAX_POSITION_ERROR
+        frames = (goal, hand) if self.orientation else ()
+        axes = [(frame.origin, rotation_matrix(frame), 0.12) for frame in frames]
+        distance = np.linalg.norm(np.array(hand.origin) - place)
+        return Scene(
+            shapes=[
+                *arm(state.joint_position, DEFAULT_FINGER),
+                *drawing.ball(VIEW, place, reach, drawing.GREEN, 0.45),
+                *drawing.stem(VIEW, place),
+                *(line for parts in axes for line in drawing.axes(VIEW, *parts)),
+            ],
+            labels=[Label(f"hand to goal {100 * distance:.1f} cm")],
+            still=FLOOR,
+        )
 
 
 def move(state: ReachState, action: Array) -> ReachState:

@@ -1,12 +1,13 @@
 """Recall: a cue is seen once and asked for later. Without memory half of all is won."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.envs import drawing
+from envs import drawing
+from envs.painting import Label, Scene, circle
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 MIN_DELAY, MAX_DELAY = 4, 12  # steps from the cue to the question
@@ -21,7 +22,7 @@ class RecallState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recall:
+class Recall(drawing.Painted):
     """A cue, left or right, is shown once; some steps later an arm has to point there.
 
     Observed are (cue, 0) in the first step, (0, 0) while waiting, and (0, 1) when it is
@@ -75,16 +76,20 @@ class Recall:
         asked = (state.step == state.delay).astype(jnp.float32)
         return {"policy": jnp.stack([cue, asked])}
 
-    def draw(self, state: RecallState, figure: Any) -> None:
-        """Draws the lamp that is lit: left or right is the cue, the middle asks."""
-        from matplotlib.patches import Circle
-
-        axes = drawing.flat_axes(figure, center=(0.0, 0.0), height=4.0)
+    def scene(self, state: RecallState) -> Scene:
+        """Shows the lamp that is lit: left or right is the cue, the middle asks."""
         cue, delay, step = float(state.cue), int(state.delay), int(state.step)
         lit = {0: cue, delay: 0.0}.get(step)
-        for place in (-1.0, 0.0, 1.0):
-            color = drawing.ORANGE if place == lit else "white"
-            lamp = Circle((place, 0.0), 0.35, facecolor=color, edgecolor=drawing.INK)
-            axes.add_artist(lamp)
+        lamps = [
+            circle(
+                (place, 0.0),
+                0.35,
+                fill=drawing.ORANGE if place == lit else "#ffffff",
+                edge=drawing.INK,
+                width=1.4,
+            )
+            for place in (-1.0, 0.0, 1.0)
+        ]
         side = "left" if cue < 0 else "right"
-        drawing.write(figure, f"step {step} of {delay}     the cue was {side}")
+        title = Label(f"step {step} of {delay}     the cue was {side}")
+        return Scene(lamps, [title], height=4.0)

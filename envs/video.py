@@ -26,6 +26,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
         # Blocks of 2: the default of 16 would resize a 480 x 360 picture.
         options = {"fps": fps, "macro_block_size": 2, "quality": 8}
         options |= {"ffmpeg_log_level": "quiet"}  # an error is raised, in our words
+        options |= {"output_params": ["-preset", "veryfast"]}
     elif suffix == ".gif":
         options = {"duration": 1000 / fps, "loop": 0}
     else:

@@ -66,8 +66,8 @@ def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
     """Yields drawings of every `stride`-th state of an episode."""
     import jax
 
-    from ppo_jax.envs import make
-    from ppo_jax.envs.drawing import picture
+    from envs import make
+    from envs.drawing import pictures
     from ppo_jax.loops import evaluation
 
     config = trainer.config
@@ -76,15 +76,13 @@ def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
         trainer.ppo, env, state, jax.random.key(seed)
     )
     recording = jax.device_get(recording)
-    for step in range(0, len(recording.done), stride):
-        if recording.done[step]:
-            break
-        task_state = jax.tree.map(
-            lambda x: x[step, 0],  # noqa: B023
-            recording.env_state.task_state,
-        )
-        caption = f"{config.task}   {step * env.step_dt:4.1f} s"
-        yield picture(env.task, task_state, caption=caption)
+    steps = range(0, int((~recording.done).sum()), stride)
+    states = (
+        jax.tree.map(lambda x: x[step, 0], recording.env_state.task_state)  # noqa: B023
+        for step in steps
+    )
+    captions = (f"{config.task}   {step * env.step_dt:4.1f} s" for step in steps)
+    yield from pictures(env.task, zip(states, captions, strict=True))
 
 
 def _photographed(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:

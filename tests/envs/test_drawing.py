@@ -8,16 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from PIL import Image
 
-from ppo_jax.envs import drawing
-from ppo_jax.envs.cartpole import Cartpole, CartpoleState
-from ppo_jax.envs.franka_lift import FrankaLift
-from ppo_jax.envs.franka_reach import FrankaReach
-from ppo_jax.envs.recall import Recall
-from ppo_jax.envs.video import write_video
+from envs import drawing, painting
+from envs.cartpole import Cartpole, CartpoleState
+from envs.franka_lift import FrankaLift
+from envs.franka_reach import FrankaReach
+from envs.painting import Label, Scene, Shape, painter, rgb
+from envs.recall import Recall
+from envs.video import write_video
 
 KEY = jax.random.key(0)
 TASKS = [
@@ -29,9 +28,9 @@ TASKS = [
 ]
 
 
-def make_view(size=(4.0, 3.0)):
-    return drawing.open_view(
-        Figure(size), eye=(0.0, -4.0, 0.0), target=(0.0, 0.0, 0.0), field_of_view=60.0
+def make_view():
+    return drawing.look(
+        eye=(0.0, -4.0, 0.0), target=(0.0, 0.0, 0.0), field_of_view=60.0
     )
 
 
@@ -42,7 +41,7 @@ def area(outline):
 
 def place_of(image, color):
     """Returns the mean column and row of a colour, as fractions of the picture."""
-    close = np.abs(image - 255 * np.array(to_rgb(color))).max(axis=-1) < 24
+    close = np.abs(image - 255 * np.array(rgb(color))).max(axis=-1) < 24
     rows, columns = np.nonzero(close)
     return columns.mean() / image.shape[1], rows.mean() / image.shape[0]
 
@@ -119,30 +118,85 @@ def test_projection_matches_hand_arithmetic(point, place, depth):
     np.testing.assert_allclose(distance, depth)
 
 
-def test_axes_keep_their_scale_in_any_figure():
-    for width, height in ((4.0, 3.0), (3.0, 6.0)):
-        axes = make_view((width, height)).axes
-        (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-        np.testing.assert_allclose((x1 - x0) / width, (y1 - y0) / height)
+SQUARE = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+
+
+@pytest.mark.parametrize("size", [(400, 300), (300, 600)])
+def test_a_scene_keeps_its_scale_in_any_picture(size):
+    """A square of 1 in 4 units: a quarter of the height, in both directions."""
+    image = painter(size)(Scene([Shape(SQUARE, "#ff0000")], height=4.0))
+    rows, columns = np.nonzero((image == (255, 0, 0)).all(axis=-1))
+    quarter = size[1] / 4
+    for places, middle in ((rows, size[1] / 2), (columns, size[0] / 2)):
+        assert abs(np.ptp(places) + 1 - quarter) <= 2
+        assert abs(places.mean() - middle) <= 1
+
+
+def test_what_stands_still_is_painted_once(monkeypatch):
+    """And the pictures are those of a painter that begins anew."""
+    task = Cartpole()
+    states = [task.reset(jax.random.key(seed)) for seed in range(3)]
+    alone = [drawing.picture(task, state) for state in states]
+    painted = []
+    paint = painting._paint_shapes
+    monkeypatch.setattr(
+        painting, "_paint_shapes", lambda *x: painted.append(x[2]) or paint(*x)
+    )
+    together = list(drawing.pictures(task, [(state, "") for state in states]))
+    np.testing.assert_array_equal(alone, together)
+    still = task.scene(states[0]).still
+    assert [shapes is still for shapes in painted] == [True, *[False] * 3]
+
+
+def test_another_background_is_painted_anew():
+    red, blue = ([Shape(SQUARE * 9, color)] for color in ("#ff0000", "#0000ff"))
+    paint = painter((20, 20))
+    seen = [paint(Scene([], still=still))[10, 10] for still in (red, blue, red)]
+    np.testing.assert_array_equal(seen, [(255, 0, 0), (0, 0, 255), (255, 0, 0)])
+
+
+def test_a_translucent_shape_is_blended():
+    """Half of white over black is 128."""
+    black = Shape(SQUARE * 9, "#000000", depth=1.0)
+    half = Shape(SQUARE * 9, "#ffffff", alpha=0.5)
+    image = painter((20, 20))(Scene([half, black]))
+    assert abs(image.astype(int) - 128).max() <= 1
+
+
+def test_text_stands_where_it_is_asked_for():
+    image = painter((200, 100))(Scene([], [Label("xx", 0.25, 0.75, size=60)]))
+    rows, columns = np.nonzero((image < 128).all(axis=-1))
+    assert abs(columns.mean() - 50) < 5 and abs(rows.mean() - 25) < 5
 
 
 def test_nearer_things_are_painted_over_farther_ones():
     view = make_view()
+    shapes = []
     for y, color in ((-1.0, "#00ff00"), (1.0, "#ff0000")):
-        drawing.draw_box(view, (0.0, y, 0.0), np.eye(3), (0.1,) * 3, color)
-    order = {
-        tuple(np.round(patch.get_facecolor()[:3]).astype(int)): patch.get_zorder()
-        for patch in view.axes.patches
-    }
-    assert order[(0, 1, 0)] > order[(1, 0, 0)]
+        shapes += drawing.box(view, (0.0, y, 0.0), np.eye(3), (0.1,) * 3, color)
+    for order in (shapes, shapes[::-1]):
+        middle = painter((60, 60))(Scene(order))[30, 30]
+        assert middle[1] > 150 and middle[0] < 60
 
 
 def test_box_shows_only_the_faces_that_look_at_the_eye():
-    front, corner = make_view(), make_view()
-    drawing.draw_box(front, (0.0, 0.0, 0.0), np.eye(3), (0.1,) * 3, "#ff0000")
-    drawing.draw_box(corner, (1.0, 0.0, -1.0), np.eye(3), (0.1,) * 3, "#ff0000")
-    assert len(front.axes.patches) == 1
-    assert len(corner.axes.patches) == 3
+    view = make_view()
+    front = drawing.box(view, (0.0, 0.0, 0.0), np.eye(3), (0.1,) * 3, "#ff0000")
+    corner = drawing.box(view, (1.0, 0.0, -1.0), np.eye(3), (0.1,) * 3, "#ff0000")
+    assert (len(front), len(corner)) == (1, 3)
+
+
+class Plotted:
+    """A task of one's own that draws with matplotlib."""
+
+    def draw(self, state, figure):
+        figure.add_axes((0, 0, 1, 1)).plot([0, 1], [0, state], color="red", lw=5)
+
+
+def test_a_task_may_draw_with_matplotlib():
+    low, high = drawing.pictures(Plotted(), [(0.0, "a"), (1.0, "a")], (320, 200))
+    assert low.shape == (200, 320, 3)
+    assert (low != high).any()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +252,7 @@ def test_importing_the_tasks_loads_no_matplotlib_and_starts_no_backend():
         "import sys\n"
         "from ppo_jax.envs import cartpole, franka_lift, franka_reach\n"
         "from jax._src.xla_bridge import backends_are_initialized\n"
-        "assert not {'matplotlib', 'imageio', 'mujoco'} & set(sys.modules)\n"
+        "assert not {'matplotlib', 'imageio', 'mujoco', 'PIL'} & set(sys.modules)\n"
         "assert not backends_are_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
