@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import drawing
-from envs.painting import Label, Scene, Shape, bar, circle, rectangle
+from ppo_jax.envs import drawing
+from ppo_jax.envs.painting import Label, Scene, Shape, bar, circle, rectangle
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 CART_MASS = 1.0  # kg

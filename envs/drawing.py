@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.painting import INK, PAPER, Label, Scene, Shape, painter, rgb
-from envs.task import Task
+from ppo_jax.envs.painting import INK, PAPER, Label, Scene, Shape, painter, rgb
+from ppo_jax.envs.task import Task
 
 GREY = "#8a98a5"
 RED = "#d1495b"

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from envs import drawing
-from envs.painting import Shape
+from ppo_jax.envs import drawing
+from ppo_jax.envs.painting import Shape
 from ppo_jax.types import Array
 
 NUM_JOINTS = 7

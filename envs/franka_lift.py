@@ -23,7 +23,7 @@ from ppo_jax.envs.franka import (
     forward_kinematics,
     tool_point,
 )
-from envs.painting import Label, Scene
+from ppo_jax.envs.painting import Label, Scene
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 PHYSICS_DT = 0.01  # s

@@ -25,7 +25,7 @@ from ppo_jax.envs.franka import (
     rotation_matrix,
     subtract,
 )
-from envs.painting import Label, Scene
+from ppo_jax.envs.painting import Label, Scene
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 PHYSICS_DT = 1 / 120  # s

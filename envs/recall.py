@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import drawing
-from envs.painting import Label, Scene, circle
+from ppo_jax.envs import drawing
+from ppo_jax.envs.painting import Label, Scene, circle
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 MIN_DELAY, MAX_DELAY = 4, 12  # steps from the cue to the question

@@ -68,8 +68,8 @@ class Task(Protocol):
     def draw(self, state: Any, figure: Any) -> None:
         """Draws the state into an empty matplotlib figure.
 
-        A task that inherits from `envs.drawing.Painted` returns a `scene` instead,
-        which is painted many times faster.
+        A task that inherits from `ppo_jax.envs.drawing.Painted` returns a `scene`
+        instead, which is painted many times faster.
         """
         ...
 

@@ -66,8 +66,8 @@ def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
     """Yields drawings of every `stride`-th state of an episode."""
     import jax
 
-    from envs import make
-    from envs.drawing import pictures
+    from ppo_jax.envs import make
+    from ppo_jax.envs.drawing import pictures
     from ppo_jax.loops import evaluation
 
     config = trainer.config

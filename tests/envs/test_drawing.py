@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from envs import drawing, painting
-from envs.cartpole import Cartpole, CartpoleState
-from envs.franka_lift import FrankaLift
-from envs.franka_reach import FrankaReach
-from envs.painting import Label, Scene, Shape, painter, rgb
-from envs.recall import Recall
-from envs.video import write_video
+from ppo_jax.envs import drawing, painting
+from ppo_jax.envs.cartpole import Cartpole, CartpoleState
+from ppo_jax.envs.franka_lift import FrankaLift
+from ppo_jax.envs.franka_reach import FrankaReach
+from ppo_jax.envs.painting import Label, Scene, Shape, painter, rgb
+from ppo_jax.envs.recall import Recall
+from ppo_jax.envs.video import write_video
 
 KEY = jax.random.key(0)
 TASKS = [
