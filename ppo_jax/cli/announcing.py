@@ -11,6 +11,7 @@ from ppo_jax.cli import report as reports
 from ppo_jax.cli.simulators import backend_of
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
+from ppo_jax.runs.loggers.names import names_of
 
 
 def announce(config: Config) -> None:
@@ -46,7 +47,7 @@ def report(outcome: Any, config: Config, compile_seconds: float) -> None:
     where = shlex.quote(str(folder))
     play = f"play.py --checkpoint {where} --video {shlex.quote(video)}"
     print(f"  watch it        {entry.typed(play)}")
-    if config.logger == "tensorboard":
+    if "tensorboard" in names_of(config.logger):
         print(f"  curves          uv run tensorboard --logdir {folder.parent}")
     print(verdict(folder, progress.scalars["episode_return"], config.solved_return))
 

@@ -18,7 +18,8 @@ NOT_AXES = {
 }
 # What only a run of its own has.
 OF_RUNS = (
-    *("run_name", "experiment_name", "logger", "save_interval", "keep_checkpoints"),
+    *("run_name", "experiment_name", "save_interval", "keep_checkpoints"),
+    *("logger", "wandb_project", "upload_model"),
     "devices",
 )
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ppo_jax.cli import command_line, entry, filming, help_page, teaching, weights
-from ppo_jax.cli import report as reports
 from ppo_jax.cli.announcing import announce, decoration, report
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.simulators import BACKENDS
@@ -24,6 +23,7 @@ from ppo_jax.cli.tasks import (
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import flatten, override, short_name
+from ppo_jax.runs.loggers import names as loggers
 from ppo_jax.runs.students import is_distillation
 
 FLAGS = [
@@ -140,6 +140,7 @@ def start(arguments: Arguments) -> int:
     config = override(defaults, config_overrides(arguments))
     if "checkpoint" in arguments.flags:  # what is not there must fail at once
         weights.check_source(str(arguments.flags["checkpoint"]), config)
+    loggers.beside(config.logger)
     announce(config)
     from ppo_jax.runs import trainers
     from ppo_jax.types import Simulator
@@ -172,6 +173,7 @@ def resume(arguments: Arguments) -> int:
         config = override(saved, given)
         refuse_changes(folder, saved, config)
         metrics.check_table(folder)
+        loggers.beside(config.logger)
         announce(config)
         films = "video" in arguments.flags
         with open_trainer(config, spread=True, film=films) as trainer:
@@ -208,6 +210,12 @@ def train(
         compile_seconds = time.perf_counter() - started
         display.note(f"compiled in {compile_seconds:.1f} s")
 
+    video: list[Path] = []
+
+    def film(outcome: Any) -> None:
+        if "video" in arguments.flags and not outcome.stopped_by:
+            video.extend(film_run(trainer, folder, outcome.run.train))
+
     try:
         with display.context:
             outcome = runner.run_training(
@@ -221,6 +229,7 @@ def train(
                     f"{name}: saving; once more stops at once"
                 ),
                 on_note=display.note,
+                on_end=film,
                 profile=command_line.whole_number(arguments, "profile", 0),
             )
     except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
@@ -238,18 +247,16 @@ def train(
             f"{entry.typed(again)}"
         )
         return 128 + signal.Signals[outcome.stopped_by]
-    if "video" in arguments.flags:
-        film_run(trainer, folder, outcome.run.train)
+    for path in video:
+        print(f"  video           {path}")
     return 0
 
 
-def film_run(trainer: Any, folder: Path, learned: Any) -> None:
+def film_run(trainer: Any, folder: Path, learned: Any) -> list[Path]:
     """Films an episode into a run's folder; what fails is a line, and no more."""
     path = folder / "videos" / "play.mp4"
     film = lambda: filming.film(trainer, learned, path, trainer.config.seed)
-    if decoration(film, "the video"):
-        print(f"  video           {path}")
-        decoration(lambda: reports.write(folder), "the report")
+    return [path] if decoration(film, "the video") else []
 
 
 def config_overrides(

@@ -23,6 +23,7 @@ from ppo_jax.options import (
     seed_number,
 )
 from ppo_jax.policies.models import DistributionConfig, ModelConfig
+from ppo_jax.runs.loggers.names import loggers
 
 if TYPE_CHECKING:
     from ppo_jax.types import ActionSpace, ActorCritic, Hyperparams
@@ -135,8 +136,13 @@ class Config:
     )
     run_name: str = option("", "suffix of the run's folder", _folder_name)
     logger: str = option(
-        "tensorboard", "where curves go", one_of("tensorboard", "none")
+        "tensorboard",
+        "where curves go: tensorboard, wandb, csv, none, package.module:Class, or "
+        "several with commas",
+        loggers,
     )
+    wandb_project: str = option("ppo_jax", "project at W&B, or of another logger")
+    upload_model: bool = option(False, "loggers are given the checkpoints too")
     init_at_random_ep_len: bool = option(
         True, "start each environment at a random point of its time limit"
     )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ppo_jax.runs import events, table
 from ppo_jax.runs.events import EVENTS
+from ppo_jax.runs.loggers.names import names_of
 from ppo_jax.runs.table import TABLE, Table, check_table, read_table
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "open_writer",
     "read_table",
     "tag_of",
+    "tagged",
 ]
 
 # metric: rsl_rl's tag, or one in its manner where rsl_rl has none
@@ -74,6 +76,11 @@ def tag_of(metric: str) -> str:
     return TAGS.get(metric, f"Train/{metric}")
 
 
+def tagged(scalars: Scalars) -> dict[str, float]:
+    """Returns the values that there are, by tag."""
+    return {tag_of(m): x for m, x in scalars.items() if not math.isnan(x)}
+
+
 def open_writer(folder: Path, logger: str, first_iteration: int = 0) -> Writer:
     """Opens the table and, for "tensorboard", an event file in a run's folder.
 
@@ -81,7 +88,8 @@ def open_writer(folder: Path, logger: str, first_iteration: int = 0) -> Writer:
 
     Args:
       folder: of the run.
-      logger: "tensorboard" or "none"; the table is always written.
+      logger: as `Config.logger` has it; events are written where "tensorboard" is one
+        of its names, the table always. Others are not opened here.
       first_iteration: everything from here on that is already there is cut off.
 
     Raises:
@@ -90,7 +98,7 @@ def open_writer(folder: Path, logger: str, first_iteration: int = 0) -> Writer:
     folder.mkdir(parents=True, exist_ok=True)
     kept = table.before(folder / TABLE, first_iteration)
     rows = table.open_table(folder / TABLE, kept)
-    is_full = logger == "tensorboard"
+    is_full = "tensorboard" in names_of(logger)
     curves, notes = _open_curves(folder, first_iteration, kept, is_full)
 
     def write(iteration: int, scalars: Scalars, seconds: float) -> None:
@@ -158,7 +166,7 @@ def _write_curves(
     wall_time: float | None = None,
 ) -> None:
     """Writes an iteration's scalars as one event, its curves over time as another."""
-    values = {tag_of(m): x for m, x in scalars.items() if not math.isnan(x)}
+    values = tagged(scalars)
     over_time = {f"{tag}/time": values[tag] for tag in OVER_TIME if tag in values}
     wall_time = time.time() if wall_time is None else wall_time
     writer.write(iteration, values, wall_time)

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,8 @@ from ppo_jax.runs import (
     storage,
 )
 from ppo_jax.runs.continuation import about_simulator, saved_part
+from ppo_jax.runs.curves import Curves, open_curves
+from ppo_jax.runs.loggers import names as loggers
 from ppo_jax.runs.trainers import Trainer, lower, start
 from ppo_jax.types import Env, RunState, Simulator
 
@@ -67,6 +68,7 @@ def run_training(
     on_iteration: Callable[[Progress], None] = lambda progress: None,
     on_signal: Callable[[str], None] = lambda name: None,
     on_note: Callable[[str], None] = lambda sentence: None,
+    on_end: Callable[[Outcome], None] = lambda outcome: None,
     profile: int = 0,
 ) -> Outcome:
     """Trains until `max_iterations` are done, or until SIGINT or SIGTERM.
@@ -85,6 +87,8 @@ def run_training(
       on_signal: called with the signal's name after the iteration in which it came,
         before the last checkpoint is written. A second signal acts as usual.
       on_note: called with a sentence on each thing that was lost or mended, or traced.
+      on_end: called with what is returned while loggers still listen: a film that it
+        makes in the folder goes to them.
       profile: iterations to trace, see `profiling.traced`.
 
     Raises:
@@ -92,60 +96,71 @@ def run_training(
       Diverged: what is learned is not the same on all devices.
       Unwritable: the folder is gone or its disk full.
       Held: another process has the folder.
-      ValueError: the run has done `max_iterations` already, or its table is damaged.
+      ValueError: the run has done `max_iterations` already, its table is damaged, or
+        a logger cannot be used.
     """
-    config, record = trainer.config, partial(folders.record, folder, trainer.config)
+    config = trainer.config
     folder.mkdir(parents=True, exist_ok=True)
     with lock.held(folder):
         if run is not None:  # damage is found before anything is compiled
             metrics.check_table(folder)
+        others = loggers.beside(config.logger)
         step, first_run = _compile(trainer, run)
         on_compiled()
-        first, progress, stop = int(first_run.train.iteration), None, False
-        curves = _curves(folder, config.logger, first, on_note)
-        with curves as write, signals.collected() as received:
+        first = int(first_run.train.iteration)
+        if first >= config.max_iterations:
+            raise ValueError(
+                f"{folder} has already done {first} iterations: ask for more"
+            )
+        with open_curves(folder, config, others, first, on_note) as curves:
             iterations = _iterations(trainer, step, first_run, folder)
             iterations = profiling.traced(iterations, folder, profile, on_note)
-            for run, progress in iterations:
-                done, seconds = progress.iteration, seconds_before + progress.seconds
-                write(done - 1, progress.scalars, seconds)
-                on_iteration(progress)
-                stop = bool(received) and done < config.max_iterations
-                if stop:
-                    on_signal(signal.Signals(received[0]).name)
-                is_last = stop or done == config.max_iterations
-                if is_last or done % config.save_interval == 0:
-                    _save(trainer, folder, run, progress, seconds, record)
-                    record = None
-                if stop:
-                    break
-    if run is None or progress is None:
-        raise ValueError(f"{folder} has already done {first} iterations: ask for more")
-    stopped_by = signal.Signals(received[0]).name if stop else None
-    run = run._replace(train=devices.here(trainer.mesh, run.train))
-    return Outcome(run, folder, progress, stopped_by)
+            outcome = _until_the_end(
+                trainer,
+                folder,
+                iterations,
+                curves,
+                seconds_before,
+                on_iteration,
+                on_signal,
+            )
+            on_end(outcome)
+    return outcome
 
 
-@contextmanager
-def _curves(
-    folder: Path, logger: str, first: int, on_note: Callable[[str], None]
-) -> Iterator[Callable[[int, metrics.Scalars, float], None]]:
-    """Sets aside what is newer than an iteration; gives what writes the curves."""
-    with storage.writing(folder):
-        checkpoint.set_aside(folder, after=first)
-        writer = metrics.open_writer(folder, logger, first)
-    for note in writer.notes:
-        on_note(note)
-
-    def write(iteration: int, scalars: metrics.Scalars, seconds: float) -> None:
-        with storage.writing(folder):
-            writer.write(iteration, scalars, seconds)
-
-    try:
-        yield write
-    finally:
-        with storage.writing(folder):
-            writer.close()
+def _until_the_end(
+    trainer: Trainer,
+    folder: Path,
+    iterations: Iterator[tuple[RunState, Progress]],
+    curves: Curves,
+    seconds_before: float,
+    on_iteration: Callable[[Progress], None],
+    on_signal: Callable[[str], None],
+) -> Outcome:
+    """Writes and saves what each iteration gives, until the last or a signal."""
+    config, record = trainer.config, partial(folders.record, folder, trainer.config)
+    outcome = None
+    with signals.collected() as received:
+        for run, progress in iterations:
+            done, seconds = progress.iteration, seconds_before + progress.seconds
+            curves.write(done - 1, progress.scalars, seconds)
+            on_iteration(progress)
+            stop = bool(received) and done < config.max_iterations
+            if stop:
+                on_signal(signal.Signals(received[0]).name)
+            is_last = stop or done == config.max_iterations
+            if is_last or done % config.save_interval == 0:
+                path = _save(trainer, folder, run, progress, seconds, record)
+                curves.save_model(path, done - 1)
+                record = None
+            if is_last:
+                stopped_by = signal.Signals(received[0]).name if stop else None
+                run = run._replace(train=devices.here(trainer.mesh, run.train))
+                outcome = Outcome(run, folder, progress, stopped_by)
+            if stop:
+                break
+    assert outcome is not None  # there is an iteration to do
+    return outcome
 
 
 def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
@@ -221,7 +236,7 @@ def _save(
     progress: Progress,
     seconds: float,
     record: Callable[[], None] | None,
-) -> None:
+) -> Path:
     devices.require_equal(trainer.mesh, run.train)
     run = devices.whole(trainer.mesh, saved_part(trainer, run))
     meta = _meta(progress, seconds) | about_simulator(trainer.env)
@@ -230,7 +245,7 @@ def _save(
     try:
         with storage.writing(folder):
             keep = trainer.config.keep_checkpoints
-            checkpoint.save(folder, run, meta, keep, record or (lambda: None))
+            return checkpoint.save(folder, run, meta, keep, record or (lambda: None))
     except checkpoint.NotFinite as error:
         raise finite.not_finite(folder, progress.iteration, error.path) from None
 

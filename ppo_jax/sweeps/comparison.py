@@ -18,6 +18,7 @@ LAST_SHARE = (
 # What says nothing of how a run learns.
 ASIDE = {
     *("seed", "run_name", "experiment_name", "max_iterations", "logger"),
+    *("wandb_project", "upload_model"),
     *("save_interval", "keep_checkpoints", "check_for_nan", "solved_return"),
 }
 COLUMNS = (

@@ -172,7 +172,9 @@ TRAIN = [
     ("--run_name a/b", ["run_name = 'a/b'", "a name for a folder"]),
     ("--experiment_name ..", ["experiment_name = '..'", "a name for a folder"]),
     # words
-    ("--logger wandb", ["logger = 'wandb'", "one of tensorboard, none"]),
+    ("--logger wanbd", ["logger = 'wanbd'", "did you mean 'wandb'"]),
+    ("--logger my.log:Writer", ["logger = 'my.log:Writer' cannot be loaded", "'my'"]),
+    ("--logger json:dumps", ["logger = 'json:dumps' has no add_scalar", "LogWriter"]),
     ("schedule=adptive", ["schedule = 'adptive'", "did you mean 'adaptive'"]),
     ("optimizer=adamax", ["optimizer = 'adamax'", "did you mean 'adam"]),
     ("actor.activation=rellu", ["activation = 'rellu'", "did you mean 'relu'"]),

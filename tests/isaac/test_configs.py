@@ -280,7 +280,7 @@ def test_settings_of_before_version_4_can_be_overridden():
         ),
         ("agent=other", "'agent' has no alternatives: give a path inside it"),
         ("agent.algorithm.gamma=2", "algorithm.gamma = 2.* is not allowed"),
-        ("agent.logger=wandb", "logger = 'wandb' is not allowed"),
+        ("agent.logger=neptune", "logger = 'neptune' is not allowed"),
         ("gamma=0.9", "'gamma=0.9' is no override of a task: give env.path=value"),
         ("env.sim.dt", "'env.sim.dt' is no override of a task"),
         ("physics=bullet", "bullet"),

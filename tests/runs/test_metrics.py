@@ -56,6 +56,14 @@ def test_tags_are_those_of_rsl_rl():
     assert len(set(metrics.TAGS.values())) == len(metrics.TAGS)
 
 
+def test_tensorboard_may_be_one_of_several_loggers(tmp_path):
+    write(tmp_path, range(3), logger="csv,tensorboard").close()
+    assert [step for step, _ in scalars_of(tmp_path, "Loss/value")] == [0, 1, 2]
+    write(tmp_path / "csv", range(3), logger="csv").close()
+    assert event_files(tmp_path / "csv") == []
+    assert len(metrics.read_table(tmp_path / "csv")["iteration"]) == 3
+
+
 def test_curves_are_there_while_the_run_lives(tmp_path):
     """Nothing waits in a buffer: a run that is killed here loses no line."""
     writer = write(tmp_path, range(5))

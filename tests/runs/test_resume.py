@@ -32,41 +32,6 @@ SETTINGS = (
 )
 TIMING = {"seconds", "iteration_time", "steps_per_second"}
 
-# Runs train.py, but stops at PLACE and waits there until a file of that name appears.
-WAIT = """
-import pathlib, sys, time
-from ppo_jax.cli import console, entry, train
-from ppo_jax.runs import arrays
-
-def wait(name):
-    print("waiting", flush=True)
-    while not pathlib.Path(name).exists():
-        time.sleep(0.01)
-
-def in_iteration(number):
-    plain = console._plain_lines
-    def open_display():
-        display = plain()
-        def show(progress):
-            display.show(progress)
-            if progress.iteration == number:
-                wait("after_iteration")
-        return display._replace(show=show)
-    console.open_display = open_display
-
-def in_save(number):
-    write = arrays.write
-    def write_and_wait(path, item):
-        write(path, item)
-        if path.parent.name.startswith(f".{number}."):
-            wait("after_save")
-    arrays.write = write_and_wait
-
-sys.argv[0] = "train.py"
-PLACE
-entry.run_script(train.main)
-"""
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
@@ -82,16 +47,6 @@ def train(home, *argv, expected=0):
     code, out, err = running.finish(process)
     assert code == expected, (code, out, err)
     return out, err
-
-
-def start_waiting(home, place, *argv):
-    """Starts train.py and returns the process when it waits at a place."""
-    code = WAIT.replace("PLACE", place)
-    process = running.start(home, *argv, code=code)
-    for line in process.stdout:
-        if line == "waiting\n":
-            return process
-    raise AssertionError(process.stderr.read())
 
 
 def only_run(home):
@@ -167,7 +122,7 @@ def test_sigkill_between_checkpoints(tmp_path, undisturbed):
 
     Nobody else may go on with it while it lives: that is one sentence and exit code 2.
     """
-    process = start_waiting(tmp_path, "in_iteration(13)", *SETTINGS)
+    process = running.start_waiting(tmp_path, "in_iteration(13)", *SETTINGS)
     run = only_run(tmp_path)
     before = sorted(str(path) for path in run.rglob("*"))
     _, err = train(tmp_path, "--resume", "--max_iterations=30", expected=2)
@@ -185,7 +140,7 @@ def test_sigkill_between_checkpoints(tmp_path, undisturbed):
 
 def test_sigkill_in_the_middle_of_a_save(tmp_path, undisturbed):
     """Killed with half of checkpoint 10 on the disk, the run goes on from 5."""
-    process = start_waiting(tmp_path, "in_save(10)", *SETTINGS)
+    process = running.start_waiting(tmp_path, "in_save(10)", *SETTINGS)
     process.kill()
     assert running.finish(process)[0] == -signal.SIGKILL
     run = only_run(tmp_path)
@@ -200,7 +155,7 @@ def test_sigkill_in_the_middle_of_a_save(tmp_path, undisturbed):
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path, undisturbed):
     """SIGTERM ends the iteration, saves, exits with 143; the printed command works."""
     argv = (*SETTINGS, f"--max_iterations={END}")
-    process = start_waiting(tmp_path, "in_iteration(13)", *argv)
+    process = running.start_waiting(tmp_path, "in_iteration(13)", *argv)
     process.terminate()
     (tmp_path / "after_iteration").touch()
     code, out, err = running.finish(process)
@@ -217,7 +172,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, undisturbed):
 
 def test_ctrl_c_saves(tmp_path):
     """SIGINT ends the iteration, saves and exits with 130."""
-    process = start_waiting(tmp_path, "in_iteration(3)", *SETTINGS)
+    process = running.start_waiting(tmp_path, "in_iteration(3)", *SETTINGS)
     process.send_signal(signal.SIGINT)
     (tmp_path / "after_iteration").touch()
     code, out, err = running.finish(process)
@@ -230,7 +185,7 @@ def test_ctrl_c_saves(tmp_path):
 def test_second_ctrl_c_stops_at_once(tmp_path):
     """A second SIGINT does not wait for a save that takes for ever."""
     place = "in_iteration(7); in_save(7)"
-    process = start_waiting(tmp_path, place, *SETTINGS)
+    process = running.start_waiting(tmp_path, place, *SETTINGS)
     process.send_signal(signal.SIGINT)
     (tmp_path / "after_iteration").touch()
     assert "waiting\n" in process.stdout  # in the save now

@@ -46,6 +46,41 @@ sys.argv[0] = "sweep.py"
 entry.run_script(sweep.main)
 """
 
+# Runs train.py, but stops at PLACE and waits there until a file of that name appears.
+WAIT = """
+import pathlib, sys, time
+from ppo_jax.cli import console, entry, train
+from ppo_jax.runs import arrays
+
+def wait(name):
+    print("waiting", flush=True)
+    while not pathlib.Path(name).exists():
+        time.sleep(0.01)
+
+def in_iteration(number):
+    plain = console._plain_lines
+    def open_display():
+        display = plain()
+        def show(progress):
+            display.show(progress)
+            if progress.iteration == number:
+                wait("after_iteration")
+        return display._replace(show=show)
+    console.open_display = open_display
+
+def in_save(number):
+    write = arrays.write
+    def write_and_wait(path, item):
+        write(path, item)
+        if path.parent.name.startswith(f".{number}."):
+            wait("after_save")
+    arrays.write = write_and_wait
+
+sys.argv[0] = "train.py"
+PLACE
+entry.run_script(train.main)
+"""
+
 
 def call(script, *argv):
     """Returns the exit code of a script's `main` as its command line would run it."""
@@ -83,6 +118,16 @@ def start(folder, *argv, code=None, fresh=False, **environment):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_waiting(home, place, *argv):
+    """Starts train.py and returns the process when it waits at a place."""
+    code = WAIT.replace("PLACE", place)
+    process = start(home, *argv, code=code)
+    for line in process.stdout:
+        if line == "waiting\n":
+            return process
+    raise AssertionError(process.stderr.read())
 
 
 def finish(process, seconds=240):
