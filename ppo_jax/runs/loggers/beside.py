@@ -23,6 +23,7 @@ MOST_WAITING = 100_000  # messages that a logger has not answered yet
 PAUSES = (0.5, 2.0, 10.0)  # seconds before it tries again what failed
 SECONDS_UNTIL_SAID = 60.0  # without an answer
 SECONDS_TO_END = 30.0  # without an answer, once the run has ended
+SECONDS_ALONE = 300.0  # that it may still need, such as to upload a checkpoint
 VIDEOS = "videos/*.mp4"
 LOGS = "loggers"  # folder of what they print
 START = (
@@ -61,6 +62,7 @@ def start_logger(
         "first": first,
         "config": config,
         "pauses": PAUSES,
+        "seconds_alone": SECONDS_ALONE,
         "films": films_in(folder),
     }
     with log.open("ab") as file:
@@ -132,6 +134,15 @@ def _logger(
         told += 1
         waiting.put(message)
 
+    def give_up(behind: int) -> None:
+        """Ends what hangs; lets alone what has heard all and needs time to end."""
+        if behind:
+            process.kill()
+            what = f"and was stopped, {behind} messages behind"
+        else:
+            what = f"and goes on alone, for {SECONDS_ALONE:g} s at most"
+        on_note(f"{name} did not end within {SECONDS_TO_END:g} s {what}; {REST}")
+
     def close() -> None:
         nonlocal last_answer
         waiting.put(None)
@@ -141,12 +152,7 @@ def _logger(
             if answered != before:
                 last_answer, before = time.monotonic(), answered
             if time.monotonic() - last_answer > SECONDS_TO_END:
-                process.kill()
-                on_note(
-                    f"{name} did not end within {SECONDS_TO_END:g} s and was stopped, "
-                    f"{told - answered} messages behind; {REST}"
-                )
-                return
+                return give_up(told - answered)
             time.sleep(0.02)
         hear()
 

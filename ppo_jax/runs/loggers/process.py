@@ -8,8 +8,8 @@ import fcntl
 import inspect
 import json
 import os
+import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo_jax.options import load
-from ppo_jax.runs.loggers.beside import SECONDS_TO_END, films_in, log_of
+from ppo_jax.runs.loggers.beside import films_in, log_of
 from ppo_jax.runs.loggers.names import WRITERS
 
 MOST_LEFT_OUT = 3  # messages in a row
@@ -51,7 +51,7 @@ def main(order: dict[str, Any]) -> None:
     """
     answer = _answers()
     try:
-        with _alone(Path(order["folder"]), order["name"]):
+        with _alone(order):
             _serve(order, answer)
     except Dropped as reason:
         answer(note=f"{reason}; it is dropped")
@@ -71,10 +71,10 @@ def _answers() -> Answer:
 
 
 @contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
+def _alone(order: dict[str, Any]) -> Iterator[None]:
     """Waits until the logger of a run that was killed has ended, for a while."""
-    with log_of(folder, name).open("ab") as file:
-        until = time.monotonic() + 2 * SECONDS_TO_END
+    with log_of(Path(order["folder"]), order["name"]).open("ab") as file:
+        until = time.monotonic() + order["seconds_alone"]
         while time.monotonic() < until:
             with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +122,7 @@ def _serve(order: dict[str, Any], answer: Answer) -> None:
             raise Dropped(f"{left_out} calls in a row failed")
         show_films(step, SECONDS_BETWEEN_LOOKS)
         answer(done=1)
-    _end_in_any_case()
+    signal.setitimer(signal.ITIMER_REAL, order["seconds_alone"])  # ends any hang
     show_films(step, 0.0)
     for name in ("stop", "close", "flush"):  # the last two are SummaryWriter's
         if callable(end := getattr(writer, name, None)):
@@ -186,10 +186,3 @@ def _films(
                 patiently("save_video", lambda path=Path(path): save(path, step))
 
     return show
-
-
-def _end_in_any_case() -> None:
-    """Ends this process a while after training has gone, whatever the logger does."""
-    watch = threading.Timer(2 * SECONDS_TO_END, lambda: os._exit(1))
-    watch.daemon = True
-    watch.start()
