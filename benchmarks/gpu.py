@@ -4,9 +4,10 @@
     JAX_PLATFORMS=cpu uv run --python 3.12 --extra isaaclab benchmarks/gpu.py --small
 
 Less than eight minutes on one card. Every section is a process of its own with a time
-limit; one that fails is named at the end, and the others go on. The result replaces the
-last part of docs/gpu.md; with `--small` everything is tiny and nothing is written, so
-that any machine shows whether this script still runs.
+limit; one that fails is named at the end, and the others go on. What only checks runs
+at once, what is timed one after another. The result replaces the last part of
+docs/gpu.md; with `--small` everything is tiny and nothing is written, so that any
+machine shows whether this script still runs.
 """
 
 import argparse
@@ -16,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -38,8 +41,7 @@ def main() -> int:
         sys.stdout.flush()
         os._exit(0)  # a simulator may not end by itself
     started, page, failed = time.perf_counter(), [], []
-    for name in args.only or SECTIONS:
-        lines = run_section(name, args.small)
+    for name, lines in run_sections(args.only or list(SECTIONS), args.small):
         failed += [name] * (lines is None)
         section = ["", f"### {name}", "", *(lines or ["failed"])]
         print("\n".join(section), flush=True)
@@ -50,6 +52,19 @@ def main() -> int:
         PAGE.write_text("\n".join([kept + MARK, *page]) + "\n")
         print(f"wrote {PAGE}")
     return 1 if failed else 0
+
+
+def run_sections(
+    names: list[str], small: bool
+) -> Iterator[tuple[str, list[str] | None]]:
+    """Yields each section's name and lines, those of `CHECKS` first."""
+    checks = [name for name in names if name in CHECKS]
+    with ThreadPoolExecutor(1 if small else max(1, len(checks))) as pool:
+        found = pool.map(partial(run_section, small=small), checks)
+        yield from zip(checks, found, strict=True)
+    for name in names:
+        if name not in CHECKS:
+            yield name, run_section(name, small)
 
 
 def run_section(name: str, small: bool) -> list[str] | None:
@@ -108,20 +123,23 @@ def calls(small: bool) -> list[str]:
     from ppo_jax.loops.training import init_run, iterate
 
     rows = []
-    for barrier in (False, True):
-        env, ppo, hparams = idle_parts(small, barrier)
+    for behind, barrier in (
+        ("nothing", lambda x: x),
+        ("an optimization_barrier, as the bridge has it", jax.lax.optimization_barrier),
+    ):
+        env, ppo, hparams = idle_parts(small)
         step = partial(iterate, ppo, env, 16, hparams=hparams)
         start = partial(init_run, ppo, env, hparams)
-        lowered = jax.jit(step).lower(jax.eval_shape(start, jax.random.key(0)))
+        with mock.patch.object(jax.lax, "optimization_barrier", barrier):
+            lowered = jax.jit(step).lower(jax.eval_shape(start, jax.random.key(0)))
         asked = count_calls(lowered.as_text())
         for options in (None, OPTIONS.get(jax.default_backend())):
             found = count_calls(lowered.compile(options).as_text() or "")
             how = "without the fusion" if options else "as jax.jit compiles"
-            behind = "an optimization_barrier" if barrier else "nothing"
             rows.append(f"| {behind} | {how} | {asked} | {found} |")
     return [
         "An iteration with a simulator that does nothing. More calls found than asked "
-        "for is the fault that `env.jit` avoids.",
+        "for is the fault that the barrier and `env.jit` avoid.",
         "",
         "| behind the callback | compiled | asked for | found |",
         "|---|---|---|---|",
@@ -130,10 +148,13 @@ def calls(small: bool) -> list[str]:
 
 
 def tests(small: bool) -> list[str]:
-    """Runs the tests that are marked `gpu`."""
+    """Runs the bridge's tests with JAX and torch on this device."""
+    words = ["-m", "pytest", "-rs", TESTS, "-n", "0" if small else "6", "--dist=load"]
+    where = {"PPO_JAX_TEST_PLATFORM": device().partition(":")[0]}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-m", "gpu", "-rs", TESTS],
+        [sys.executable, *words, *["-m", "gpu"] * small],
         cwd=HERE.parent,
+        env=os.environ | where,
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -143,35 +164,45 @@ def tests(small: bool) -> list[str]:
         raise RuntimeError(done.stdout[-3000:])
     reasons = [x for x in done.stdout.splitlines() if x.startswith("SKIPPED")]
     last = done.stdout.strip().splitlines()[-1]
-    return [f"`pytest -m gpu {TESTS}`: {last}.", *dict.fromkeys(reasons)]
+    return [f"`pytest {TESTS}`, on this device: {last}.", *dict.fromkeys(reasons)]
 
 
-def drivers(small: bool) -> list[str]:
+def drivers_direct(small: bool) -> list[str]:
+    """Trains the direct Cartpole with both drivers."""
+    return compare_drivers(DIRECT, small)
+
+
+def drivers_manager(small: bool) -> list[str]:
+    """Trains the one of managers with both drivers."""
+    return ["not with small sizes"] if small else compare_drivers(MANAGER, small)
+
+
+def compare_drivers(task: str, small: bool) -> list[str]:
     """Trains five iterations with each driver and compares every bit."""
-    rows = []
-    for task in (DIRECT,) if small else (DIRECT, MANAGER):
-        weights, curves = zip(
-            *(trained(task, x, small) for x in ("in_jit", "host")), strict=True
-        )
-        rows.append(f"| {task} | {differing(*weights)} | {differing(*curves)} |")
+    weights, curves, counts = zip(
+        *(trained(task, x, small) for x in ("in_jit", "host")), strict=True
+    )
     return [
-        f"Real Isaac Lab, Newton, {2 if small else 5} iterations of 16 steps; the "
-        "simulator's calls are counted after each of them.",
+        f"{task}, real Isaac Lab, Newton, {2 if small else 5} iterations of 16 steps "
+        "with either driver; the simulator's calls are counted after each of them.",
         "",
-        "| task | weights, optimizer, statistics | metrics |",
-        "|---|---|---|",
-        *rows,
+        f"Weights, optimizer, statistics: {differing(*weights)}. "
+        f"Metrics: {differing(*curves)}. "
+        "Calls of the simulator in the compiled iteration, asked for and found with "
+        f"XLA's own options: {counts[0][0]} and {counts[0][1]}.",
     ]
 
 
-def trained(task: str, driver: str, small: bool) -> tuple[list, list]:
-    """Returns what was learned, and all metrics, as arrays."""
+def trained(task: str, driver: str, small: bool) -> tuple[list, list, tuple[int, int]]:
+    """Returns what was learned, all metrics, and the calls asked for and found."""
     import jax
     import numpy as np
 
     from ppo_jax.cli.tasks import default_config, open_trainer
+    from ppo_jax.envs.programs import count_calls
     from ppo_jax.runs import runner
     from ppo_jax.runs.config_fields import override
+    from ppo_jax.runs.trainers import abstract_run, lower
 
     iterations = 2 if small else 5
     changes = {
@@ -191,10 +222,18 @@ def trained(task: str, driver: str, small: bool) -> tuple[list, list]:
             trainer, Path(folder), on_iteration=lambda p: history.append(p.scalars)
         )
         learned = jax.tree.map(np.array, outcome.run.train)
+        asked = found = 0
+        if driver == "in_jit":
+            lowered = lower(trainer).lowered
+            asked = count_calls(lowered.as_text())
+            plain = jax.jit(lambda *args: trainer.iterate(*args)).lower(
+                abstract_run(trainer), trainer.hparams
+            )
+            found = count_calls(plain.compile().as_text() or "")
     names = sorted(name for name in history[0] if "time" not in name)
     names = [name for name in names if not name.startswith(("log/", "steps_per"))]
     curves = np.array([[scalars[name] for name in names] for scalars in history])
-    return jax.tree.leaves(learned), [curves]
+    return jax.tree.leaves(learned), [curves], (asked, found)
 
 
 def differing(left: list, right: list) -> str:
@@ -265,6 +304,7 @@ def update(small: bool) -> list[str]:
         actor_critic,
         make_ppo,
     )
+    from ppo_jax.compiling import jit
 
     num_envs, num_steps = (64, 4) if small else (4096, 24)
     model = ModelConfig(hidden_dims=(256, 128, 64))
@@ -276,7 +316,7 @@ def update(small: bool) -> list[str]:
         state = jax.jit(ppo.init)(jax.random.key(0), obs, hparams)
         fill = partial(ours.random_rollout, ppo, num_steps=num_steps, num_envs=num_envs)
         rollout = jax.jit(fill)(state, jax.random.key(1))
-        step = jax.jit(ppo.update).lower(state, hparams, rollout, jax.random.key(2))
+        step = jit(ppo.update).lower(state, hparams, rollout, jax.random.key(2))
         compiled = step.compile()
         ms = milliseconds(
             lambda run=compiled, s=state, r=rollout: run(
@@ -345,6 +385,7 @@ def iteration_of(task: str, num_envs: int, seeds: int) -> tuple[float, int]:
     from ppo_jax import make_ppo, parts_of
     from ppo_jax.configs import config_for
     from ppo_jax.envs import make
+    from ppo_jax.loops.programs import jit
     from ppo_jax.loops.training import init_run, iterate
     from ppo_jax.runs.config_fields import override
 
@@ -361,7 +402,7 @@ def iteration_of(task: str, num_envs: int, seeds: int) -> tuple[float, int]:
 
     keys = jax.random.split(jax.random.key(0), seeds)
     runs = jax.jit(jax.vmap(partial(init_run, ppo, env, hparams)))(keys)
-    compiled = jax.jit(several).lower(runs).compile()
+    compiled = jit(env, several).lower(runs).compile()
     return milliseconds(lambda: compiled(runs)) / 5, steps
 
 
@@ -390,25 +431,14 @@ def version_of(name: str) -> str:
         return "not installed"
 
 
-def idle_parts(small: bool, barrier: bool) -> tuple:
+def idle_parts(small: bool) -> tuple:
     """Returns a simulator that does nothing, an algorithm and its numbers."""
     import bridge
-    import jax
 
     from ppo_jax import Hyperparams, ModelConfig, actor_critic, make_ppo
-    from ppo_jax.envs.bridge import BridgedEnv
-
-    class Behind(BridgedEnv):
-        """Hands out nothing of the callback but what has passed a barrier."""
-
-        def step(self, env_state, action):
-            return jax.lax.optimization_barrier(super().step(env_state, action))
-
     from ppo_jax.envs.bridge import bridge as connect
 
     env = connect(bridge.idle(16 if small else 4096, device()), "in_jit")
-    if barrier:
-        env = Behind(env.info, env.link, env.driver)
     model = ModelConfig(hidden_dims=(8,) if small else (64, 64))
     network = actor_critic(env.action_space, model, model)
     return env, make_ppo(network), Hyperparams()
@@ -433,12 +463,14 @@ SECTIONS: dict[str, Callable[[bool], list[str]]] = {
     "machine": machine,
     "calls": calls,
     "tests": tests,
-    "drivers": drivers,
+    "drivers_direct": drivers_direct,
+    "drivers_manager": drivers_manager,
     "isaac_lab": isaac_lab,
     "host_time": host_time,
     "update": update,
     "native": native,
 }
+CHECKS = ("calls", "tests", "drivers_direct", "drivers_manager")
 
 
 def parse() -> argparse.Namespace:

@@ -32,7 +32,7 @@ from ppo_jax.envs.drivers import (
     call_on_host,
     follow_on_host,
 )
-from ppo_jax.envs.programs import Program, WrongCalls
+from ppo_jax.envs.programs import SimulatorProgram, WrongCalls
 from ppo_jax.envs.torch_env import TorchEnv, result_of
 from ppo_jax.types import (
     Array,
@@ -109,7 +109,7 @@ class BridgedEnv(Simulator):
         length = jax.random.randint(key, shape, 0, self.max_episode_length, jnp.int32)
         return self._call(_set_episode_length, env_state, length)[0]
 
-    def jit(self, function: Callable[..., Any], **options: Any) -> Program:
+    def jit(self, function: Callable[..., Any], **options: Any) -> SimulatorProgram:
         """Returns what `jax.jit` does, of a function that steps the simulator.
 
             step = env.jit(partial(iterate, ppo, env, 24), donate_argnums=0)
@@ -117,7 +117,7 @@ class BridgedEnv(Simulator):
         It is compiled so that no step is doubled, and checked before it runs; see
         `ppo_jax.envs.programs`. On CUDA a plain `jax.jit` is not enough.
         """
-        return Program(function, **options)
+        return SimulatorProgram(function, **options)
 
     @contextmanager
     def errors(self, num_calls: int | None = None) -> Iterator[None]:

@@ -58,11 +58,13 @@ def call_in_jit(
     """Runs an operation of the simulator as part of the program that is traced.
 
     The jit is for calls from outside of one. Without `has_side_effect` XLA may drop
-    a call whose result nobody reads, or merge two.
+    a call whose result nobody reads, or merge two. Without the barrier XLA clones a
+    call on CUDA whose result a scan stacks, and the simulator is stepped twice.
     """
     specs = (jax.ShapeDtypeStruct((), jnp.int32), link.results[operation].specs)
     callback = partial(_fill_buffers, link, operation)
-    return buffer_callback(callback, specs, has_side_effect=True)(env_state, *inputs)
+    call = buffer_callback(callback, specs, has_side_effect=True)
+    return jax.lax.optimization_barrier(call(env_state, *inputs))
 
 
 def _fill_buffers(

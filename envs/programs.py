@@ -7,11 +7,12 @@ compiled without that fusion, and every one is compared with what was asked for.
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache, update_wrapper
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-from jax.core import Tracer
+
+from ppo_jax.compiling import Program, is_traced
 
 CALL = re.compile(r"\bxla_buffer_python_\w+_callback\b")
 # func.func private @name(          in StableHLO
@@ -48,38 +49,28 @@ class LoweredProgram(NamedTuple):
         return compiled
 
 
-class Program:
-    """What `jax.jit` gives, for a function that calls a simulator.
-
-    Inside another program it is the function itself: the outermost one decides how all
-    is compiled.
-    """
+class SimulatorProgram(Program):
+    """What `jax.jit` gives, for a function that calls a simulator."""
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         """Takes the options of `jax.jit`."""
         ours = OPTIONS.get(jax.default_backend(), {})
-        compiler_options = {**ours, **(options.pop("compiler_options", None) or {})}
-        self._function = function
-        self._jitted = jax.jit(
-            function, compiler_options=compiler_options or None, **options
-        )
+        theirs = options.pop("compiler_options", None) or {}
+        super().__init__(function, compiler_options={**ours, **theirs}, **options)
         self._checked: set[Any] = set()
-        update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the program; compiles and checks it when it is new."""
         leaves, treedef = jax.tree.flatten((args, kwargs))
-        if any(isinstance(x, Tracer) for x in leaves):
-            return self._function(*args, **kwargs)
         signature = (treedef, *map(_kind, leaves))
-        if signature not in self._checked:
+        if signature not in self._checked and not is_traced(leaves):
             self.lower(*args, **kwargs).compile()  # which jax keeps for the next line
             self._checked.add(signature)
-        return self._jitted(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> LoweredProgram:
         """Traces it for arguments, or for their shapes and types."""
-        return LoweredProgram(self._jitted.lower(*args, **kwargs))
+        return LoweredProgram(super().lower(*args, **kwargs))
 
 
 def require_same_calls(lowered: str, compiled: str) -> None:

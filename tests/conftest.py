@@ -25,7 +25,8 @@ LONGEST = (
     "tests/cli/test_play.py",
 )
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+# "cuda" runs the bridge's tests on a GPU: the command is in docs/gpu.md.
+os.environ["JAX_PLATFORMS"] = os.environ.get("PPO_JAX_TEST_PLATFORM", "cpu")
 # A program is compiled by one thread, and not cut into 32 parts: as much work in all
 # is then a tenth less, and the machine's other cores have other workers.
 ONE_PART = "--xla_cpu_parallel_codegen_split_count=1"

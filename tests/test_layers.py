@@ -22,7 +22,7 @@ PRODUCT = [*CORE, *ENVIRONMENTS, *CONFIGURATIONS]
 
 # The rooms from left to right: each may import of ppo_jax what stands left of it.
 ROOMS = (
-    ("types", "options"),
+    ("types", "options", "compiling"),
     ("policies",),
     ("learning",),
     ("loops",),
@@ -33,7 +33,7 @@ ROOMS = (
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
-PURE = ("types", "options", "policies", "learning", "loops")
+PURE = ("types", "options", "compiling", "policies", "learning", "loops")
 HOST = {"os", "pathlib", "time", "signal", "threading", "subprocess", "multiprocessing"}
 
 HEAVY = {
@@ -149,7 +149,12 @@ def test_what_is_heavy_is_imported_where_it_is_used(path):
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_environments_know_the_vocabulary_only(path):
-    assert {room_of(name) for name in own(path)} <= {"types", "options", "envs"}
+    assert {room_of(name) for name in own(path)} <= {
+        "types",
+        "options",
+        "compiling",
+        "envs",
+    }
 
 
 # --- one copy of envs and configs, and their names left to others

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from ppo_jax.compiling import jit
 from ppo_jax.learning.acting import act, initial_carry, mode, observe, play
 from ppo_jax.learning.advantages import gae
 from ppo_jax.learning.config import PPOConfig
@@ -136,7 +137,7 @@ Functions = TypeVar("Functions", bound=tuple)
 
 def jitted(ppo: Functions) -> Functions:
     """Returns the same functions, each jitted on its own: for a loop on the host."""
-    return jax.tree.map(jax.jit, ppo)
+    return jax.tree.map(jit, ppo)
 
 
 def init(

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="the bridge needs torch")
 from ppo_jax.envs import dlpack, drivers  # noqa: E402
 from ppo_jax.envs.bridge import BridgedEnv, bridge  # noqa: E402
 from ppo_jax.envs.dlpack import prepare_jax, to_jax, to_torch  # noqa: E402
-from ppo_jax.envs.programs import Program, WrongCalls  # noqa: E402
+from ppo_jax.envs.programs import SimulatorProgram, WrongCalls  # noqa: E402
 from ppo_jax.envs.sharing import share  # noqa: E402
 from ppo_jax.envs.torch_env import TorchEnv  # noqa: E402
 from ppo_jax.learning.config import PPOConfig  # noqa: E402
@@ -44,6 +44,8 @@ torch.set_num_threads(1)
 
 N, D, A, T = 16, 6, 2, 12
 DRIVERS = ["in_jit", "host"]
+# Where all of this file runs; see tests/conftest.py.
+DEVICE = "cuda:0" if os.environ["JAX_PLATFORMS"] == "cuda" else "cpu"
 SCAN = {"in_jit": jax.lax.scan, "host": host_scan}
 
 
@@ -56,7 +58,7 @@ class ToyEnv(TorchEnv):
 
     info = EnvInfo(N, Continuous(A), max_episode_length=5, step_dt=0.1)
 
-    def __init__(self, has_final_obs=True, fail_at=None, spoil=None, device="cpu"):
+    def __init__(self, has_final_obs=True, fail_at=None, spoil=None, device=DEVICE):
         self.device = torch.device(device)
         generator = torch.Generator().manual_seed(0)
         self.mixing = torch.randn(A, D, generator=generator).to(device)
@@ -160,7 +162,7 @@ def assert_equal_trees(left, right):
     "dtype", [name.removeprefix("torch.") for name in dlpack.DTYPES]
 )
 def test_views_share_memory_both_ways(dtype):
-    tensor = torch.ones(8, 4, dtype=getattr(torch, dtype))
+    tensor = torch.ones(8, 4, dtype=getattr(torch, dtype), device=DEVICE)
     array = to_jax(tensor)
     assert array.unsafe_buffer_pointer() == tensor.data_ptr()
     assert array.dtype == jnp.dtype(dlpack.DTYPES[f"torch.{dtype}"])
@@ -169,9 +171,9 @@ def test_views_share_memory_both_ways(dtype):
 
 
 def test_strided_tensor_is_made_contiguous():
-    tensor = torch.arange(12.0).reshape(3, 4)
-    np.testing.assert_array_equal(to_jax(tensor[:, ::2]), tensor[:, ::2].numpy())
-    np.testing.assert_array_equal(to_jax(tensor.T), tensor.T.numpy())
+    tensor = torch.arange(12.0, device=DEVICE).reshape(3, 4)
+    np.testing.assert_array_equal(to_jax(tensor[:, ::2]), tensor[:, ::2].cpu().numpy())
+    np.testing.assert_array_equal(to_jax(tensor.T), tensor.T.cpu().numpy())
 
 
 def test_host_driver_returns_owned_arrays():
@@ -214,11 +216,11 @@ def test_simulator_may_keep_and_change_its_action(driver):
     action = jnp.arange(N * A, dtype=jnp.float32).reshape(N, A)
     env_state, _ = env.reset(jax.random.key(0))
     env_state, _ = env.step(env_state, action)
-    kept = toy.actions[0].clone()
+    kept = toy.actions[0].cpu().clone()
     toy.actions[0].mul_(2)
     env_state, _ = jax.block_until_ready(env.step(env_state, 3 * action))
     np.testing.assert_array_equal(kept, action)
-    np.testing.assert_array_equal(toy.actions[0], 2 * np.asarray(action))
+    np.testing.assert_array_equal(toy.actions[0].cpu(), 2 * np.asarray(action))
     np.testing.assert_array_equal(
         action, np.arange(N * A, dtype=np.float32).reshape(N, A)
     )
@@ -262,9 +264,11 @@ def test_reading_an_alias_late_is_noticed():
     """The poison works: an alias that is kept over a step turns to NaN."""
     toy = ToyEnv()
     alias = to_jax(toy.reset(0)["policy"])
-    assert np.isfinite(np.asarray(alias)).all()
-    toy.step(torch.zeros(N, A))
-    assert np.isnan(np.asarray(alias)).all()
+    assert jnp.isfinite(alias).all()
+    toy.step(torch.zeros(N, A, device=DEVICE))
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
+    assert jnp.isnan(alias).all()
 
 
 @jax.jit
@@ -277,7 +281,7 @@ def read_late(env_state, timestep, w):
     return env_state, jnp.zeros((N, A)) + env_state, (timestep.obs, reward)
 
 
-def require_late_reads(takes_the_next_action, device="cpu"):
+def require_late_reads(takes_the_next_action, device=DEVICE):
     """What a program is lent is read before the next step writes there."""
     w, action = jnp.eye(128), jnp.zeros((N, A))
     env = bridge(ToyEnv(device=device), "host")
@@ -321,7 +325,10 @@ def test_a_step_from_the_host_exports_an_action_and_imports_nothing(monkeypatch)
     monkeypatch.setattr(drivers, "to_jax", counted("in", to_jax))
     monkeypatch.setattr(drivers, "to_torch", counted("out", to_torch))
     run, rollout, _ = gather(run, key)
-    assert counts == {"in": 0, "out": T + 1}, "the first step waits for the one before"
+    imports = 0 if DEVICE == "cpu" else T
+    assert counts == {"in": imports, "out": T + 1}, (
+        "the first waits for what went before"
+    )
     assert np.isfinite(np.asarray(rollout.steps.obs["policy"])).all()
 
 
@@ -407,7 +414,7 @@ def test_seed_and_episode_lengths_come_from_the_key(driver):
     env_state, obs = env.reset(jax.random.key(7))
     env_state = env.randomize_episode_length(env_state, jax.random.key(8))
     jax.block_until_ready(env_state)
-    length = env.torch_env.length.numpy()
+    length = env.torch_env.length.cpu().numpy()
     assert length.dtype == np.int32
     assert length.min() >= 0 and length.max() < 5 and len(set(length)) > 1
     _, again = env.reset(jax.random.key(7))
@@ -501,14 +508,14 @@ def test_rewards_and_flags_are_cast_where_that_is_exact(driver, flag, reward):
     _, _, cast = walk(bridge(ToyEnv(spoil=spoil), driver), SCAN[driver])
     _, _, plain = walk(bridge(ToyEnv(), driver), SCAN[driver])
     assert plain.truncated.any() and cast.reward.dtype == jnp.float32
-    np.testing.assert_array_equal(cast.reward, torch.stack(seen).float().numpy())
+    np.testing.assert_array_equal(cast.reward, torch.stack(seen).float().cpu().numpy())
     assert_equal_trees(cast._replace(reward=()), plain._replace(reward=()))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.complex64])
 def test_wrong_observations_are_refused_at_once(dtype):
     toy = ToyEnv()
-    toy.reset = lambda seed: {"policy": torch.zeros(N, D, dtype=dtype)}
+    toy.reset = lambda seed: {"policy": torch.zeros(N, D, dtype=dtype, device=DEVICE)}
     with pytest.raises(TypeError, match=rf"obs\['policy'\] is {dtype}"):
         bridge(toy)
 
@@ -533,11 +540,13 @@ def test_unknown_driver_is_refused():
 
 def test_other_device_is_refused():
     toy = ToyEnv()
-    toy.device = torch.device("cuda:0")
-    with pytest.raises(ValueError, match="simulator is on cuda:0, but JAX is on cpu"):
+    other = "cpu" if DEVICE == "cuda:0" else "cuda:0"
+    toy.device = torch.device(other)
+    with pytest.raises(ValueError, match=f"simulator is on {other}, but JAX is on"):
         bridge(toy)
 
 
+@pytest.mark.skipif(DEVICE != "cpu", reason="would make every step wait for the GPU")
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_going_back_is_refused(driver):
     """A simulator has one present: an older state cannot be stepped again."""
@@ -645,8 +654,8 @@ def test_collecting_and_learning_are_told_apart_where_they_can_be(driver, tmp_pa
 def test_programs_of_a_population_are_compiled_as_a_simulator_needs_it():
     env, ppo = trainer("in_jit")
     functions = make_population(ppo, share(env, 2), T, num_iterations=1)
-    assert isinstance(functions.init, Program)
-    assert isinstance(functions.advance, Program)
+    assert isinstance(functions.init, SimulatorProgram)
+    assert isinstance(functions.advance, SimulatorProgram)
 
 
 # -- exceptions

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.buffer_callback import buffer_callback
 
-from ppo_jax.envs.programs import OPTIONS, Program, WrongCalls, count_calls
+from ppo_jax.envs.programs import OPTIONS, SimulatorProgram, WrongCalls, count_calls
 
 T = 5
 
@@ -106,14 +106,17 @@ def test_a_doubled_call_is_refused_before_the_first_step(monkeypatch):
     assert simulator.steps == 2 * T
     with monkeypatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", lambda self: cloned)
-        for start in (Program(plain), lambda x: Program(plain).lower(x).compile()):
+        for start in (
+            SimulatorProgram(plain),
+            lambda x: SimulatorProgram(plain).lower(x).compile(),
+        ):
             with pytest.raises(WrongCalls) as error:
                 start(jnp.ones(4))
     assert simulator.steps == 2 * T, "nothing ran"
     sentence = str(error.value)
     assert f"jax {jax.__version__} compiled 2 calls" in sentence
     assert "the program has 1" in sentence and "xla_gpu_enable" in sentence
-    jax.block_until_ready(Program(plain)(jnp.ones(4)))
+    jax.block_until_ready(SimulatorProgram(plain)(jnp.ones(4)))
     assert simulator.steps == 3 * T
 
 
@@ -124,7 +127,7 @@ def test_a_program_is_compiled_once_for_each_kind_of_argument():
         traces.append(x.shape)
         return x**power * scale
 
-    program = Program(function, static_argnums=2)
+    program = SimulatorProgram(function, static_argnums=2)
     for size in (3, 3, 4, 3):
         assert program(jnp.full(size, 2.0), 5.0, 3).tolist() == [40.0] * size
     assert traces == [(3,), (4,)]
@@ -133,7 +136,9 @@ def test_a_program_is_compiled_once_for_each_kind_of_argument():
 
 
 def test_inside_another_program_it_is_the_function_itself():
-    program = Program(lambda x: x + 1, compiler_options={"xla_cpu_enable_fast_math": 0})
+    program = SimulatorProgram(
+        lambda x: x + 1, compiler_options={"xla_cpu_enable_fast_math": 0}
+    )
     assert jax.jit(program)(jnp.ones(2)).tolist() == [2.0, 2.0]
     assert jax.eval_shape(program, jnp.ones(2)).shape == (2,)
 
@@ -141,7 +146,7 @@ def test_inside_another_program_it_is_the_function_itself():
 def test_the_option_is_one_that_jax_knows(monkeypatch):
     """On a CPU too it is accepted, as an option of a program; a wrong name is not."""
     monkeypatch.setitem(OPTIONS, jax.default_backend(), OPTIONS["gpu"])
-    assert Program(lambda x: x + 1)(jnp.ones(2)).tolist() == [2.0, 2.0]
+    assert SimulatorProgram(lambda x: x + 1)(jnp.ones(2)).tolist() == [2.0, 2.0]
     monkeypatch.setitem(OPTIONS, jax.default_backend(), {"xla_gpu_enable_nothing": 0})
     with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
-        Program(lambda x: x + 1)(jnp.ones(2))
+        SimulatorProgram(lambda x: x + 1)(jnp.ones(2))
