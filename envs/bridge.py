@@ -33,6 +33,7 @@ from ppo_jax.envs.drivers import (
     follow_on_host,
 )
 from ppo_jax.envs.programs import SimulatorProgram, WrongCalls
+from ppo_jax.envs.state_trail import Remembering
 from ppo_jax.envs.torch_env import TorchEnv, result_of
 from ppo_jax.types import (
     Array,
@@ -195,6 +196,14 @@ class BridgedEnv(Simulator):
         load = getattr(self.torch_env, "load_state_dict", None)
         if load and state:
             load(state)
+
+    def remember(self, num_steps: int) -> None:
+        """Keeps from now on what the last steps were, see `Remembering`.
+
+        Raises:
+          ValueError: the simulator does not tell its state.
+        """
+        self.link.torch_env = Remembering(self.torch_env, num_steps)  # type: ignore[assignment]
 
     def close(self) -> None:
         """Lets go of the simulator's buffers and ends it."""

@@ -1,6 +1,6 @@
 """An environment of Isaac Lab, as the bridge takes it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,33 @@ class IsaacLabEnv(TorchEnv):
     def drain_log(self) -> dict[str, float]:
         """Returns the means of what the task logged since the last call."""
         return self._log.drain()
+
+    def states(self) -> dict[str, Tensor]:
+        """Returns what Isaac Lab's scene can be put back to, {name: [N, ...]}.
+
+        Positions are relative to the environments' origins.
+        """
+        kinds = self.isaac.scene.get_state(is_relative=True)
+        return {
+            f"{kind}/{asset}/{name}": x
+            for kind, assets in kinds.items()
+            for asset, parts in assets.items()
+            for name, x in parts.items()
+        }
+
+    def set_states(self, states: Mapping[str, Any]) -> None:
+        """Puts the scene into what `states` returned, of all environments."""
+        import torch
+
+        kinds: dict[str, Any] = {
+            kind: {} for kind in self.isaac.scene.get_state(is_relative=True)
+        }
+        for path, x in states.items():
+            kind, asset, name = path.split("/")
+            tensor = torch.as_tensor(x, device=self.device)
+            kinds[kind].setdefault(asset, {})[name] = tensor
+        self.isaac.scene.reset_to(kinds, is_relative=True)
+        self.isaac.sim.forward()
 
     def frame(self) -> Any:
         """Returns a picture [height, width, 3] uint8; needs `film`."""

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,27 @@ class MjlabEnv(TorchEnv):
     def frame(self) -> Any:
         """Returns a picture [height, width, 3] uint8; needs `film`."""
         return self.mjlab.render()
+
+    def guard_nan(self, folder: Path) -> None:
+        """Has mjlab keep the last states, and write them there when they break."""
+        from mjlab.utils.nan_guard import NanGuard
+
+        sim = self.mjlab.sim
+        cfg = replace(sim.cfg.nan_guard, enabled=True, output_dir=str(folder))
+        sim.nan_guard = NanGuard(cfg, self.num_envs, sim.mj_model)
+
+    def dump_nan(self, env_ids: Sequence[int]) -> Path:
+        """Returns what mjlab has written.
+
+        Its guard looks at the physics; where that is in order and an observation is
+        not, it is asked to write what it has of these environments.
+        """
+        guard = self.mjlab.sim.nan_guard
+        newest = guard.output_dir / "nan_dump_latest.npz"
+        with contextlib.redirect_stdout(sys.stderr):
+            if not newest.exists():
+                guard._dump_buffer(list(env_ids))
+        return newest.resolve()
 
     def save_config(self, path: Path) -> None:
         """Writes the task's configuration, with all that was changed, as YAML."""

@@ -1,7 +1,7 @@
 """Films of an episode: drawn from the states of a task, or taken in a simulator."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +41,34 @@ def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
     Raises:
       ValueError: it cannot be written.
     """
-    from ppo_jax.envs.video import write_video
     from ppo_jax.types import Simulator
 
     step_dt = trainer.env.step_dt
     stride = max(1, round(1 / (step_dt * FRAMES_PER_SECOND)))
     is_simulated = isinstance(trainer.env, Simulator)
     frames = _photographed if is_simulated else _drawn
+    write(path, frames(trainer, state, seed, stride), fps=1 / (step_dt * stride))
+    return path
+
+
+def write(path: Path, pictures: Iterable[Any], fps: float) -> None:
+    """Writes pictures as a film.
+
+    Raises:
+      ValueError: it cannot be written.
+    """
+    from ppo_jax.envs.video import write_video
+
     check_writable(path)
     with warnings.catch_warnings():  # ffmpeg is started by a fork that execs at once
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-        pictures = frames(trainer, state, seed, stride)
         try:
-            write_video(path, pictures, fps=1 / (step_dt * stride))
+            write_video(path, pictures, fps)
         except OSError as error:  # ffmpeg's own words would be pages
             raise ValueError(
                 f"the film {path} could not be written: is the disk full? "
                 f"({error.strerror or type(error).__name__})"
             ) from None
-    return path
 
 
 def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:

@@ -41,6 +41,7 @@ FLAGS = [
     Flag("video", "FILE", "film one episode into FILE.mp4 or FILE.gif"),
     field_flag("simulator.device", "NAME"),
     field_flag("simulator.bridge", "NAME"),
+    Flag("dump_nan", "FILE", "play back what train.py --dump_nan kept"),
     Flag("train_env_cfg", None, "play Isaac Lab's task as it was trained, with noise"),
     Flag("headless", None, "accepted, and always so"),
     Flag("help", None, "show this"),
@@ -48,6 +49,7 @@ FLAGS = [
 EXAMPLES = {
     "play.py": "play the newest Cartpole policy 100 times",
     "play.py --task Franka-Reach --video reach.gif": "another task, filmed",
+    "play.py --dump_nan FILE": "how a run of train.py --dump_nan came to a NaN",
     "play.py --checkpoint best": "the checkpoint with the best return",
 }
 
@@ -82,7 +84,21 @@ def main() -> int:
     episodes = episodes_of(flags)
     if video:
         filming.check_name(video)
+    if "dump_nan" in flags:
+        return play_back(arguments, video)
     return play(arguments, episodes, video)
+
+
+def play_back(arguments: Arguments, video: Path | None) -> int:
+    """Shows how environments came to a NaN."""
+    known = {"dump_nan", "video", *CHANGEABLE, "headless"}
+    command_line.refuse_others(arguments, "--dump_nan", known)
+    from ppo_jax.cli import replaying
+
+    flags = arguments.flags
+    changes = {name: flags[name] for name in CHANGEABLE if name in flags}
+    replaying.replay(Path(str(flags["dump_nan"])), video, changes)
+    return 0
 
 
 def episodes_of(flags: Mapping[str, Any]) -> Episodes:

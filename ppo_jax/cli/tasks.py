@@ -106,7 +106,11 @@ def make_env(
 
 
 def make_trainer(
-    config: Config, num_envs: int | None = None, spread: bool = False, **how: bool
+    config: Config,
+    num_envs: int | None = None,
+    spread: bool = False,
+    dump_nan: bool = False,
+    **how: bool,
 ) -> Any:
     """Returns the algorithm and its environments; see `make_env`.
 
@@ -114,18 +118,22 @@ def make_trainer(
       config: of a run.
       num_envs: N, where it is not the configured one.
       spread: over the configured devices, see `devices.mesh_for`; else on one.
+      dump_nan: keep the last states of the environments, see `dumping`.
       **how: see `make_env`.
     """
+    from ppo_jax.cli import dumping
     from ppo_jax.runs import devices, trainers
 
-    if not spread:
-        return trainers.make_trainer(config, make_env(config, num_envs, **how))
-    is_simulated = backend_of(config.task) is not None
-    mesh = devices.mesh_for(config, is_simulated)
-    if not is_simulated:  # a simulator's number is that of each
-        num_envs = config.num_envs // devices.size(mesh)
+    is_simulated, mesh = backend_of(config.task) is not None, None
+    if spread:
+        mesh = devices.mesh_for(config, is_simulated)
+        if not is_simulated:  # a simulator's number is that of each
+            num_envs = config.num_envs // devices.size(mesh)
     env = make_env(config, num_envs, **how)
-    return trainers.make_trainer(config, env, mesh=mesh)
+    if dump_nan and is_simulated:
+        dumping.remember(env, config)
+    keep_trail = dump_nan and not is_simulated
+    return trainers.make_trainer(config, env, mesh=mesh, keep_trail=keep_trail)
 
 
 @contextmanager

@@ -10,7 +10,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ppo_jax.cli import command_line, entry, filming, help_page, teaching, weights
+from ppo_jax.cli import (
+    command_line,
+    dumping,
+    entry,
+    filming,
+    help_page,
+    teaching,
+    weights,
+)
 from ppo_jax.cli.announcing import announce, decoration, report
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.simulators import BACKENDS
@@ -43,6 +51,7 @@ FLAGS = [
     ),
     field_flag("logger", "NAME"),
     Flag("video", None, "film the trained policy at the end"),
+    Flag("dump_nan", None, "keep what leads to a NaN, for play.py --dump_nan FILE"),
     Flag("profile", "N", "trace N iterations, for Perfetto or TensorBoard"),
     field_flag("simulator.device", "NAME"),
     field_flag("simulator.bridge", "NAME"),
@@ -50,7 +59,10 @@ FLAGS = [
     Flag("headless", None, "accepted, and always so"),
     Flag("help", None, "show this, with the defaults of --task"),
 ]
-NOT_CONFIG = {"list", "resume", "checkpoint", "video", "profile", "headless", "help"}
+NOT_CONFIG = {
+    *("list", "resume", "checkpoint", "video", "profile", "dump_nan"),
+    *("headless", "help"),
+}
 EXAMPLES = {
     "train.py": "train the default task, Cartpole, on this machine",
     "train.py --task Franka-Lift --num_envs 512 --video": "another task, filmed",
@@ -145,8 +157,7 @@ def start(arguments: Arguments) -> int:
     from ppo_jax.runs import trainers
     from ppo_jax.types import Simulator
 
-    films = "video" in arguments.flags
-    with open_trainer(config, spread=True, film=films) as trainer:
+    with open_trainer(config, **how_to_open(config, arguments)) as trainer:
         trainers.lower(trainer)  # what does not fit must fail before there is a folder
         run = None
         if "checkpoint" in arguments.flags:
@@ -175,8 +186,7 @@ def resume(arguments: Arguments) -> int:
         metrics.check_table(folder)
         loggers.beside(config.logger)
         announce(config)
-        films = "video" in arguments.flags
-        with open_trainer(config, spread=True, film=films) as trainer:
+        with open_trainer(config, **how_to_open(config, arguments)) as trainer:
             restored = weights.restore(trainer, folder, which)
             trainers.lower(trainer)
             run = continuation.resume(trainer, restored.state, restored.meta)
@@ -184,6 +194,17 @@ def resume(arguments: Arguments) -> int:
             run = run._replace(train=learned)
             seconds = restored.meta["seconds"]
             return train(trainer, folder, run, seconds, started, arguments)
+
+
+def how_to_open(config: Config, arguments: Arguments) -> dict[str, bool]:
+    """Returns what flags ask of the environments, see `tasks.make_trainer`."""
+    if "dump_nan" in arguments.flags:
+        dumping.check(config)
+    return {
+        "spread": True,
+        "film": "video" in arguments.flags,
+        "dump_nan": "dump_nan" in arguments.flags,
+    }
 
 
 def train(
@@ -231,6 +252,7 @@ def train(
                 on_note=display.note,
                 on_end=film,
                 profile=command_line.whole_number(arguments, "profile", 0),
+                on_nan=dumping.on_nan(trainer, folder, arguments.flags),
             )
     except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
         entry.complain(str(error))

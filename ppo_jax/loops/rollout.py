@@ -10,6 +10,7 @@ import numpy as np
 
 from ppo_jax.learning.algorithm import Algorithm
 from ppo_jax.loops.episodes import log_means, recent_means, remember
+from ppo_jax.loops.trail import trail_of
 from ppo_jax.policies.memory import forget
 from ppo_jax.types import (
     Array,
@@ -67,6 +68,7 @@ def collect(
     run: RunState,
     key: Key,
     scan: Scan = jax.lax.scan,
+    keep_trail: bool = False,
 ) -> tuple[RunState, Rollout, Metrics]:
     """Steps all environments `num_steps` times with the current policy.
 
@@ -77,6 +79,7 @@ def collect(
       run: where the run stands.
       key: for the actions.
       scan: `jax.lax.scan`, or `host_scan` for an environment that cannot be traced.
+      keep_trail: return the states of environments in JAX too, as "trail".
 
     Returns:
       The run after T steps, the rollout [T, N, ...], and metrics of the episodes:
@@ -90,15 +93,18 @@ def collect(
 
     def step(carry: Any, key: Key) -> Any:
         env_state, before = carry
+        kept = env_state if keep_trail else ()
         output = _act(ppo, run.train, before, key)
         with jax.named_scope("step"):
             env_state, timestep = env.step(env_state, output.action)
         after, row = _note(ppo, run.train, before, output, timestep)
-        return (env_state, after), row
+        return (env_state, after), (row, kept)
 
     before, keys = _first_carry(run), jax.random.split(key, num_steps)
-    (env_state, after), rows = scan(step, (run.env_state, before), keys)
+    (env_state, after), (rows, states) = scan(step, (run.env_state, before), keys)
     run, rollout, metrics = _finish(run, after, rows)
+    if keep_trail:
+        metrics["trail"] = trail_of(rollout, states)
     return run._replace(env_state=env_state), rollout, metrics
 
 

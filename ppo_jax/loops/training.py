@@ -57,18 +57,22 @@ def iterate(
     scan: Scan = jax.lax.scan,
     on_collected: Callable[[], None] = lambda: None,
     axis: Axis = None,
+    keep_trail: bool = False,
 ) -> tuple[RunState, Metrics]:
     """Runs one iteration: `num_steps` steps of every environment, then the update.
 
     Where the loop runs on the host `on_collected` is called between the two. Along a
     mesh axis, which is also `make_ppo`'s, each shard steps environments of its own, and
-    all learn from all of them.
+    all learn from all of them. With `keep_trail` the metrics have the states of
+    environments in JAX too, see `collect`.
 
     Returns:
       The run after it, and the metrics of `collect` and `PPO.update`.
     """
     key, act_key, update_key = jax.random.split(run.key, 3)
-    run, rollout, episode_metrics = collect(ppo, env, num_steps, run, act_key, scan)
+    run, rollout, episode_metrics = collect(
+        ppo, env, num_steps, run, act_key, scan, keep_trail
+    )
     on_collected()
     episode_metrics = over_shards(axis, episode_metrics, env.num_envs)
     if ppo.rnd is not None:

@@ -1,6 +1,6 @@
 """Numbers that became NaN or infinite: found on the host, and said in a sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ _LEARNING = {
 
 class NotFinite(Exception):
     """A NaN or inf turned up; the message says where, and what can be used."""
+
+    iteration: int = 0
+    what: str = ""  # became so
+    envs: tuple[int, ...] = ()  # that gave it, the first few; (): it was learned
 
 
 def is_finite(values: Mapping[str, Any], check_env: bool) -> np.ndarray:
@@ -53,7 +57,7 @@ def require_finite(
             what = (
                 f"{name.removeprefix('nonfinite/')} of the environments {named}{more}"
             )
-            raise not_finite(folder, iteration, what)
+            raise not_finite(folder, iteration, what, named)
     bad = [
         words
         for name, words in _LEARNING.items()
@@ -63,9 +67,13 @@ def require_finite(
         raise not_finite(folder, iteration, " and ".join(bad))
 
 
-def not_finite(folder: Path, iteration: int, what: str) -> NotFinite:
+def not_finite(
+    folder: Path, iteration: int, what: str, envs: Sequence[int] = ()
+) -> NotFinite:
     """Returns the error that says what broke, when, and what can still be used."""
-    return NotFinite(
+    error = NotFinite(
         f"in iteration {iteration} {what} became NaN or infinite; training stopped and "
         f"nothing of it was saved. {checkpoint.last_good(folder)}"
     )
+    error.iteration, error.what, error.envs = iteration, what, tuple(envs)
+    return error

@@ -8,6 +8,7 @@ clock or a signal.
 import math
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,7 @@ from ppo_jax.learning.ppo import jitted
 from ppo_jax.loops.episodes import with_gaps
 from ppo_jax.loops.programs import simulator_errors
 from ppo_jax.loops.rollout import host_scan
+from ppo_jax.loops.trail import Trail
 from ppo_jax.loops.training import iterate
 from ppo_jax.runs import (
     checkpoint,
@@ -50,6 +52,9 @@ class Progress(NamedTuple):
     scalars: dict[str, float]
 
 
+OnNan = Callable[[finite.NotFinite, list[Trail], RunState], str]
+
+
 class Outcome(NamedTuple):
     """How a run ended."""
 
@@ -70,6 +75,7 @@ def run_training(
     on_note: Callable[[str], None] = lambda sentence: None,
     on_end: Callable[[Outcome], None] = lambda outcome: None,
     profile: int = 0,
+    on_nan: OnNan = lambda error, trails, run: "",
 ) -> Outcome:
     """Trains until `max_iterations` are done, or until SIGINT or SIGTERM.
 
@@ -90,6 +96,9 @@ def run_training(
       on_end: called with what is returned while loggers still listen: a film that it
         makes in the folder goes to them.
       profile: iterations to trace, see `profiling.traced`.
+      on_nan: called with what was not finite of some environments, the trails of the
+        last two iterations, if they are kept, and the run after them; returns a
+        sentence, or nothing, that the error goes on with.
 
     Raises:
       NotFinite: a NaN or inf turned up in observations, rewards, losses or gradients.
@@ -113,7 +122,7 @@ def run_training(
                 f"{folder} has already done {first} iterations: ask for more"
             )
         with open_curves(folder, config, others, first, on_note) as curves:
-            iterations = _iterations(trainer, step, first_run, folder)
+            iterations = _iterations(trainer, step, first_run, folder, on_nan)
             iterations = profiling.traced(iterations, folder, profile, on_note)
             outcome = _until_the_end(
                 trainer,
@@ -183,7 +192,11 @@ def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
 
 
 def _iterations(
-    trainer: Trainer, step: Callable[..., Any], run: RunState, folder: Path
+    trainer: Trainer,
+    step: Callable[..., Any],
+    run: RunState,
+    folder: Path,
+    on_nan: OnNan,
 ) -> Iterator[tuple[RunState, Progress]]:
     """Yields the run after each iteration, and what is known then.
 
@@ -193,6 +206,7 @@ def _iterations(
     config, first = trainer.config, int(run.train.iteration)
     num_steps = trainer.num_envs * config.num_steps_per_env
     started, collected = time.perf_counter(), []
+    trails: deque[Trail] = deque(maxlen=2)
     if trainer.loops_on_host:  # what is one program cannot be told apart
         note_time = lambda: collected.append(time.perf_counter())
         step = partial(step, on_collected=note_time)
@@ -203,9 +217,15 @@ def _iterations(
             jax.profiler.StepTraceAnnotation("iteration", step_num=done),
         ):
             run, values = step(run, trainer.hparams)
+            if "trail" in values:
+                trails.append(values.pop("trail"))
             values = with_gaps(values)
         values |= _simulator_log(trainer.env)
-        finite.require_finite(values, done, folder, config.check_for_nan)
+        try:
+            finite.require_finite(values, done, folder, config.check_for_nan)
+        except finite.NotFinite as error:
+            more = on_nan(error, list(trails), run) if error.envs else ""
+            raise finite.NotFinite(f"{error} {more}".rstrip()) from None
         now = time.perf_counter()
         seconds, duration = now - started, now - begun
         speed = {"iteration_time": duration, "steps_per_second": num_steps / duration}

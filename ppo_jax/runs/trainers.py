@@ -55,6 +55,7 @@ def make_trainer(
     env: Env,
     teacher: Learned | None = None,
     mesh: Mesh | None = None,
+    keep_trail: bool = False,
 ) -> Trainer:
     """Returns the algorithm for a configuration and its environments.
 
@@ -63,6 +64,8 @@ def make_trainer(
       env: the environments, those of one device.
       teacher: what the teacher of a distillation has learned, see `make_distillation`.
       mesh: the devices that learn together, see `devices.mesh_for`; None: one.
+      keep_trail: an iteration returns the states of environments in JAX as well, see
+        `rollout.collect`; on one device.
 
     Raises:
       ValueError: the configured symmetry is none, or is not one of these environments.
@@ -83,7 +86,14 @@ def make_trainer(
         hparams,
         init_at_random_ep_len=config.init_at_random_ep_len,
     )
-    step = partial(iterate, ppo, traced, config.num_steps_per_env, axis=axis)
+    step = partial(
+        iterate,
+        ppo,
+        traced,
+        config.num_steps_per_env,
+        axis=axis,
+        keep_trail=keep_trail,
+    )
     if mesh:
         init, step = shards.start_on(mesh, init), shards.iterate_on(mesh, step)
         hparams = devices.place_same(mesh, hparams)

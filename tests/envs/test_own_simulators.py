@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import imageio.v3 as imageio
 import jax
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ppo_jax.cli import play, train  # noqa: E402
 from ppo_jax.envs.bridge import bridge  # noqa: E402
 from ppo_jax.envs.gymnasium_torch import GymnasiumTorchEnv  # noqa: E402
 from ppo_jax.envs.own_simulators import make_own_env  # noqa: E402
-from ppo_jax.runs import metrics  # noqa: E402
+from ppo_jax.runs import metrics, nan_dump  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulators.md"
 OWN, GYM = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -35,7 +36,7 @@ def modules(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    for name in ("points", "swinging"):
+    for name in ("points", "swinging", "breaking"):
         sys.modules.pop(name, None)
 
 
@@ -54,6 +55,65 @@ def test_the_page_builds_a_simulator_that_learns(tmp_path, capfd):
     capfd.readouterr()
     assert running.call(play, *task, "--num_envs", "4") == 0
     assert "Return over 4 episodes" in capfd.readouterr().out
+
+
+BREAKING = """
+import torch
+from points import Points
+
+class Breaking(Points):
+    count = 0
+
+    def step(self, action):
+        self.count += 1
+        if self.count == 21:  # in the second iteration
+            self.place = self.place.clone()
+            self.place[3] = float("nan")
+        return super().step(action)
+
+    def states(self):
+        return {"place": self.place, "length": self.length}
+
+    def set_states(self, states):
+        self.place = torch.as_tensor(states["place"])
+
+    def frame(self):
+        picture = torch.zeros(64, 64, 3, dtype=torch.uint8)
+        x, y = (32 + 8 * self.place[0].clamp(-3, 3)).int().tolist()
+        picture[y - 4 : y + 4, x - 4 : x + 4] = 255
+        return picture.numpy()
+"""
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_led_to_a_nan_is_played_back(tmp_path, capfd, driver):
+    """The states that the class tells, in time with what was observed of them."""
+    (tmp_path / "breaking.py").write_text(BREAKING)
+    task = ("--task", "torch:breaking:Breaking", "--device", "cpu", "--bridge", driver)
+    argv = (*task, "--num_envs", "8", *TINY, "--max_iterations", "3")
+    assert running.call(train, *argv, "--dump_nan") == 1
+    (path,) = (tmp_path / "logs").rglob("*.npz")
+    dump = nan_dump.load(path)
+    assert dump.env_ids.tolist() == [3] and dump.reward.shape == (32, 1)
+    place = dump.states["place"]
+    np.testing.assert_array_equal(place, dump.obs["policy"])
+    bad = 20  # counted from 0: its reward is the first
+    assert nan_dump.bad_from(dump).tolist() == [bad]
+    assert np.isfinite(place[: bad + 1]).all() and np.isnan(place[bad + 1]).all()
+    moved = place[:bad] + 0.2 * np.clip(dump.action[:bad], -1, 1)
+    going_on = ~dump.done[:bad, 0]
+    np.testing.assert_allclose(place[1:21][going_on], moved[going_on], atol=1e-6)
+    capfd.readouterr()
+    argv = ("--dump_nan", str(path), "--device", "cpu", "--video", "back.gif")
+    assert running.call(play, *argv) == 0
+    assert f"from step {bad} on reward" in capfd.readouterr().out
+    assert len(list(imageio.imiter("back.gif"))) == bad
+
+
+def test_a_simulator_that_does_not_tell_its_state_says_so(capfd):
+    argv = ("--task", "torch:points:make", "--device", "cpu", "--dump_nan")
+    assert running.call(train, *argv) == 2
+    assert "Points has no method `states`" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

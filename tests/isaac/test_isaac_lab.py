@@ -192,6 +192,26 @@ def test_clip_actions(make, clip_actions, largest):
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
+def test_last_states_are_kept_and_put_back(make, driver):
+    """In time with what was observed of them; Isaac Lab's scene takes them again."""
+    env = make(DIRECT, driver=driver)
+    env.remember(4)
+    _, timesteps = walk(env, 6)
+    trail = env.torch_env.trail_of([1, 3])
+    obs = np.asarray(timesteps.obs["policy"])
+    np.testing.assert_array_equal(trail["obs"]["policy"], obs[1:, [1, 3]])
+    joints = trail["states"]["articulation/cartpole/joint_position"]
+    velocities = trail["states"]["articulation/cartpole/joint_velocity"]
+    seen = np.concatenate([joints, velocities], axis=-1)
+    np.testing.assert_allclose(seen, trail["obs"]["policy"], atol=1e-6)
+    states = {name: x.clone() for name, x in env.torch_env.states().items()}
+    walk(env, 3)
+    env.torch_env.set_states({name: x.numpy() for name, x in states.items()})
+    for name, x in env.torch_env.states().items():
+        np.testing.assert_allclose(x, states[name], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_nan_stays_where_it_is(make, driver):
     """A NaN is neither hidden nor spread: one environment shows it."""
     env = make(DIRECT, driver=driver)

@@ -22,6 +22,7 @@ from walking import (
     walk,
 )
 
+from ppo_jax.envs import mjlab_dump
 from ppo_jax.envs.bridge import bridge
 from ppo_jax.envs.mjlab_env import MjlabEnv
 from ppo_jax.envs.mjlab_tasks import make_mjlab_env, registered_tasks, resolve_task
@@ -224,6 +225,19 @@ def test_mjlabs_nan_guard_keeps_the_states_before(make, tmp_path):
     states = [dump[name] for name in sorted(dump) if name.startswith("states_step_")]
     mujoco.mj_setState(model, data, states[-2][0], about["state_spec"])
     assert np.isfinite(data.qpos).all() and len(states) > 5
+
+
+def test_mjlabs_guard_is_asked_where_the_physics_are_in_order(make, tmp_path):
+    """A NaN that only an observation has; the states are those of its environment."""
+    env = make(BALANCE, driver="host")
+    env.torch_env.guard_nan(tmp_path)
+    walk(env, 3)
+    qpos = env.torch_env.mjlab.sim.data.qpos[6].clone()
+    path = env.torch_env.dump_nan([6])
+    assert mjlab_dump.is_one(path) and path.parent == tmp_path
+    assert "environments [6] of 8" in next(mjlab_dump.describe(path))
+    *_, last = mjlab_dump.describe(path)  # before the last physics step
+    assert abs(float(last.split()[1]) - float(qpos.abs().max())) < 0.1
 
 
 # -- training

@@ -125,9 +125,17 @@ def test_nan_stops_the_run_and_is_named(tmp_path, monkeypatch, capfd):
         return step(self, action)
 
     monkeypatch.setattr(MjlabEnv, "step", broken)
-    assert running.call(train, *SMALL, "--max_iterations", "3") == 1
-    err = capfd.readouterr().err
+    assert running.call(train, *SMALL, "--max_iterations", "3", "--dump_nan") == 1
+    out, err = capfd.readouterr()
     assert "in iteration 2 obs['actor'] of the environments [5] became NaN" in err
+    dump = (out + err).split("play.py --dump_nan ")[-1].strip()
+    assert running.call(play, "--dump_nan", dump, "--video", "back.mp4") == 0
+    out = capfd.readouterr().out
+    assert "mjlab, environments [5] of 8" in out
+    qpos = [line.split()[1] for line in out.splitlines() if re.match(r" +\d+ ", line)]
+    assert len(qpos) == 6 and qpos[-1] == "nan" and "nan" not in qpos[:-1]
+    frames = np.stack(list(imageio.imiter("back.mp4")))
+    assert len(frames) > 20 and frames[0].std() > 5
 
 
 @pytest.mark.parametrize(
