@@ -184,13 +184,15 @@ def summary(result: Any, reported: Mapping[str, float]) -> Iterator[str]:
     """
     import numpy as np
 
-    returns, lengths = result.episode_return, result.episode_length
+    returns = np.asarray(result.episode_return)
+    lengths = np.asarray(result.episode_length)
     yield (
         f"Return over {len(returns)} episodes: {returns.mean():.3f} +- "
         f"{returns.std():.3f} (min {returns.min():.3f}, max {returns.max():.3f})"
     )
     yield f"Episode length: {lengths.mean():.1f} steps"
     for tag, values in result.log.items():
+        values = np.asarray(values)
         if tag.endswith("success_rate"):
             ended_well = np.where(np.isfinite(values) & np.isfinite(returns), values, 0)
             yield f"Success: {ended_well.sum():.0f} of {len(values)} episodes"

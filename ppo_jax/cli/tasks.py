@@ -3,6 +3,7 @@
 A task is either JAX-native (`ppo_jax.envs.TASKS` and the adapters) or a simulator's.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,7 @@ def open_trainer(
 
     entry.use_compilation_cache()
     trainer = make_trainer(config, num_envs, **how)
+    gc.enable()
     try:
         yield trainer
     finally:
@@ -166,6 +168,7 @@ def open_members(
       population: members side by side.
     """
     entry.use_compilation_cache()
+    gc.enable()
     if backend_of(config.task) is None:
         yield make_env
         return

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from ppo_jax.learning.algorithm import Algorithm
@@ -78,7 +78,8 @@ def make_trainer(
         ppo = make_distillation(*networks, config.algorithm, teacher, axis)
     else:
         ppo = _make_ppo(config, traced, axis)
-    hparams = jax.tree.map(jnp.float32, hyperparams(config.algorithm))
+    numbers = jax.tree.map(np.float32, hyperparams(config.algorithm))
+    hparams = jax.device_put(numbers)  # what jnp.float32 does, and it would compile
     init = partial(
         init_run,
         ppo,
@@ -163,5 +164,6 @@ def evaluate(
             result = evaluation.evaluate(ppo, env, state, key, scan=host_scan)
         else:
             play = jit(env, evaluation.evaluate, static_argnums=(0, 1))
-            result = jax.block_until_ready(play(trainer.ppo, env, state, key))
+            result = play(trainer.ppo, env, state, key)
+        result = jax.device_get(result)  # numbers to print: nothing more to compile
     return result, env.drain_log() if isinstance(env, Simulator) else {}

@@ -45,3 +45,39 @@ def test_arrays_without_elements_keep_shape_and_type(tmp_path, tree):
     arrays.write(tmp_path / "tree", tree)
     template = jax.eval_shape(lambda: tree)
     assert described(arrays.read(tmp_path / "tree", template)) == described(tree)
+
+
+def test_plain_arrays_are_read_without_orbax(tmp_path, monkeypatch):
+    """The same bits and types, also of bfloat16, of scalars and without elements."""
+    tree = {
+        "a": jnp.linspace(0, 1, 7, dtype=jnp.bfloat16),
+        "b": [jnp.int32(3), (jnp.zeros((0, 2)), jnp.array([True, False]))],
+        "c": jnp.float32(jnp.nan),
+    }
+    arrays.write(tmp_path / "x", tree)
+    template = jax.eval_shape(lambda: tree)
+    by_orbax = arrays._read_by_orbax(tmp_path / "x", template)
+    monkeypatch.setattr(arrays, "_read_by_orbax", None)
+    directly = arrays.read(tmp_path / "x", template)
+    assert jax.tree.structure(directly) == jax.tree.structure(by_orbax)
+    for found, wanted in zip(*map(jax.tree.leaves, (directly, by_orbax)), strict=True):
+        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+        assert np.asarray(found).tobytes() == np.asarray(wanted).tobytes()
+
+
+@pytest.mark.parametrize("change", ["shape", "type", "name", "key"])
+def test_what_is_not_plain_is_left_to_orbax(tmp_path, monkeypatch, change):
+    tree = {"a": jnp.zeros(3), "b": jnp.zeros(2)}
+    if change == "key":
+        tree["b"] = jax.random.key(0)
+    arrays.write(tmp_path / "x", tree)
+    wanted = {
+        "shape": {"a": jnp.zeros(4), "b": jnp.zeros(2)},
+        "type": {"a": jnp.zeros(3, int), "b": jnp.zeros(2)},
+        "name": {"a": jnp.zeros(3), "c": jnp.zeros(2)},
+        "key": tree,
+    }[change]
+    asked = []
+    monkeypatch.setattr(arrays, "_read_by_orbax", lambda *x: asked.append(x))
+    arrays.read(tmp_path / "x", jax.eval_shape(lambda: wanted))
+    assert len(asked) == 1
