@@ -15,6 +15,7 @@ from ppo_jax.cli import (
     dumping,
     entry,
     filming,
+    filming_beside,
     help_page,
     teaching,
     weights,
@@ -51,6 +52,7 @@ FLAGS = [
     ),
     field_flag("logger", "NAME"),
     Flag("video", None, "film the trained policy at the end"),
+    Flag("video_interval", "N", "film it beside training, every N iterations"),
     Flag("dump_nan", None, "keep what leads to a NaN, for play.py --dump_nan FILE"),
     Flag("profile", "N", "trace N iterations, for Perfetto or TensorBoard"),
     field_flag("simulator.device", "NAME"),
@@ -60,8 +62,8 @@ FLAGS = [
     Flag("help", None, "show this, with the defaults of --task"),
 ]
 NOT_CONFIG = {
-    *("list", "resume", "checkpoint", "video", "profile", "dump_nan"),
-    *("headless", "help"),
+    *("list", "resume", "checkpoint", "video", "video_interval", "profile"),
+    *("dump_nan", "headless", "help"),
 }
 EXAMPLES = {
     "train.py": "train the default task, Cartpole, on this machine",
@@ -110,7 +112,8 @@ def main() -> int:
         return print_help(arguments)
     if "list" in arguments.flags:
         return list_tasks(arguments)
-    command_line.whole_number(arguments, "profile", 0)  # what is wrong fails at once
+    for name in ("profile", "video_interval"):  # what is wrong fails at once
+        command_line.whole_number(arguments, name, 0)
     if "resume" in arguments.flags:
         return resume(arguments)
     return start(arguments)
@@ -153,6 +156,7 @@ def start(arguments: Arguments) -> int:
     if "checkpoint" in arguments.flags:  # what is not there must fail at once
         weights.check_source(str(arguments.flags["checkpoint"]), config)
     loggers.beside(config.logger)
+    check_films(config, arguments)
     announce(config)
     from ppo_jax.runs import trainers
     from ppo_jax.types import Simulator
@@ -185,6 +189,7 @@ def resume(arguments: Arguments) -> int:
         refuse_changes(folder, saved, config)
         metrics.check_table(folder)
         loggers.beside(config.logger)
+        check_films(config, arguments)
         announce(config)
         with open_trainer(config, **how_to_open(config, arguments)) as trainer:
             restored = weights.restore(trainer, folder, which)
@@ -233,7 +238,11 @@ def train(
 
     video: list[Path] = []
 
+    interval = command_line.whole_number(arguments, "video_interval", 0)
+    films = filming_beside.start_filming(trainer, folder, interval, display.note)
+
     def film(outcome: Any) -> None:
+        films.close(0.0 if outcome.stopped_by else filming_beside.SECONDS_TO_END)
         if "video" in arguments.flags and not outcome.stopped_by:
             video.extend(film_run(trainer, folder, outcome.run.train))
 
@@ -251,11 +260,13 @@ def train(
                 ),
                 on_note=display.note,
                 on_end=film,
+                on_learned=films.show,
                 profile=command_line.whole_number(arguments, "profile", 0),
                 on_nan=dumping.on_nan(trainer, folder, arguments.flags),
             )
     except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
         entry.complain(str(error))
+        films.close(0.0)
         return 1
     note = lambda: folders.note_session(
         folder, first, outcome.progress.iteration, compile_seconds
@@ -269,9 +280,17 @@ def train(
             f"{entry.typed(again)}"
         )
         return 128 + signal.Signals[outcome.stopped_by]
+    if interval:
+        video.extend(filming_beside.films_in(folder)[-1:])
     for path in video:
         print(f"  video           {path}")
     return 0
+
+
+def check_films(config: Config, arguments: Arguments) -> None:
+    """Raises ValueError if films are asked for beside training that cannot be made."""
+    interval = command_line.whole_number(arguments, "video_interval", 0)
+    filming_beside.check(config.task, interval)
 
 
 def film_run(trainer: Any, folder: Path, learned: Any) -> list[Path]:

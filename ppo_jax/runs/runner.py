@@ -74,6 +74,7 @@ def run_training(
     on_signal: Callable[[str], None] = lambda name: None,
     on_note: Callable[[str], None] = lambda sentence: None,
     on_end: Callable[[Outcome], None] = lambda outcome: None,
+    on_learned: Callable[[int, Any], None] = lambda done, learned: None,
     profile: int = 0,
     on_nan: OnNan = lambda error, trails, run: "",
 ) -> Outcome:
@@ -95,6 +96,8 @@ def run_training(
       on_note: called with a sentence on each thing that was lost or mended, or traced.
       on_end: called with what is returned while loggers still listen: a film that it
         makes in the folder goes to them.
+      on_learned: called with what was learned after every iteration, whose number it
+        gets too; what it keeps of it has to be a copy.
       profile: iterations to trace, see `profiling.traced`.
       on_nan: called with what was not finite of some environments, the trails of the
         last two iterations, if they are kept, and the run after them; returns a
@@ -132,6 +135,7 @@ def run_training(
                 seconds_before,
                 on_iteration,
                 on_signal,
+                on_learned,
             )
             on_end(outcome)
     return outcome
@@ -145,6 +149,7 @@ def _until_the_end(
     seconds_before: float,
     on_iteration: Callable[[Progress], None],
     on_signal: Callable[[str], None],
+    on_learned: Callable[[int, Any], None],
 ) -> Outcome:
     """Writes and saves what each iteration gives, until the last or a signal."""
     config, record = trainer.config, partial(folders.record, folder, trainer.config)
@@ -154,6 +159,7 @@ def _until_the_end(
             done, seconds = progress.iteration, seconds_before + progress.seconds
             curves.write(done - 1, progress.scalars, seconds)
             on_iteration(progress)
+            on_learned(done, run.train)
             stop = bool(received) and done < config.max_iterations
             if stop:
                 on_signal(signal.Signals(received[0]).name)

@@ -1,0 +1,197 @@
+"""Films of the policy while it is trained, by a process that takes only idle time.
+
+What was learned is sent to it as numbers; it plays, draws and writes into the run's
+`videos`. If it is still at work when the next film is due, only the newest is made.
+Nothing here waits for it but the end, and nothing it does can fail a training.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ppo_jax.cli.simulators import backend_of
+from ppo_jax.runs.config_fields import from_dict, to_dict
+from ppo_jax.runs.recorded import VIDEOS
+
+SECONDS_TO_END = 60.0  # that the last film may take when training has ended
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from ppo_jax.cli import filming_beside; filming_beside.main(sys.argv[2])"
+)
+
+
+class Films(NamedTuple):
+    """Films beside a training."""
+
+    show: Callable[[int, Any], None]  # (iterations done, what was learned)
+    close: Callable[[float], None]  # (seconds that the last film may take)
+
+
+NO_FILMS = Films(lambda done, learned: None, lambda seconds: None)
+
+
+def check(task: str, interval: int) -> None:
+    """Raises ValueError if a task cannot be filmed while it is trained."""
+    if interval and backend_of(task):
+        raise ValueError(
+            f"--video_interval {interval}: {task} runs in a simulator, of which there "
+            "is one, for training: give --video, it is filmed at the end"
+        )
+
+
+def start_filming(
+    trainer: Any, folder: Path, interval: int, on_note: Callable[[str], None]
+) -> Films:
+    """Starts the process that films; it imports and compiles beside training.
+
+    Args:
+      trainer: of a JAX-native task.
+      folder: of the run.
+      interval: iterations between two films; 0: there are none.
+      on_note: called with a sentence if films cannot be made, or not all.
+    """
+    if not interval:
+        return NO_FILMS
+    import jax
+
+    process = _start(trainer.config, folder)
+    due, said = _Newest(), list[str]()
+    thread = threading.Thread(target=_feed, args=(process, due, said), daemon=True)
+    thread.start()
+
+    def tell() -> None:
+        while said:
+            on_note(said.pop(0))
+
+    def show(done: int, learned: Any) -> None:
+        tell()
+        if done % interval == 0:
+            due.put((done, jax.device_get(jax.tree.leaves(learned))))
+
+    def close(seconds: float) -> None:
+        due.put(None)
+        thread.join(seconds)
+        if thread.is_alive():
+            on_note("a film of this training was not ready when it ended")
+        tell()
+        process.kill()
+        process.wait()
+
+    return Films(show, close)
+
+
+def films_in(folder: Path) -> list[Path]:
+    """Returns the films of a run that were made beside training, in their order."""
+    paths = (folder / VIDEOS).glob("iteration_*.mp4")
+    return sorted(paths, key=lambda path: (len(path.name), path.name))
+
+
+class _Newest:
+    """A place for one thing: what nobody has taken yet is replaced, but by None."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._things: list[Any] = []
+
+    def put(self, thing: Any) -> None:
+        with self._changed:
+            if thing is not None:
+                self._things.clear()
+            self._things.append(thing)
+            self._changed.notify()
+
+    def take(self) -> Any:
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._things))
+            return self._things.pop(0)
+
+
+def _start(config: Any, folder: Path) -> subprocess.Popen[bytes]:
+    order = {"folder": str(folder), "config": to_dict(config)}
+    return subprocess.Popen(
+        [sys.executable, "-c", START, json.dumps(sys.path), json.dumps(order)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},  # the GPU is for training
+        start_new_session=True,  # Ctrl-C is for training, which then ends it
+    )
+
+
+def _feed(process: subprocess.Popen[bytes], due: _Newest, said: list[str]) -> None:
+    """Hands over one film after another; a process that has ended gets no more."""
+    assert process.stdin is not None and process.stdout is not None  # they are pipes
+    try:
+        while (thing := due.take()) is not None:
+            pickle.dump(thing, process.stdin)
+            process.stdin.flush()
+            answer = process.stdout.readline().decode().strip()
+            if answer != "filmed":
+                reason = answer or "its process ended"
+                said.append(f"there are no more films of this training: {reason}")
+                return
+    except OSError:
+        said.append("there are no more films of this training: its process ended")
+
+
+def main(order: str) -> None:
+    """Films what comes from stdin until it ends: the other side of `start_filming`."""
+    _be_idle()
+    out, sys.stdout = sys.stdout, sys.stderr
+    from ppo_jax.cli import entry
+
+    entry.find_modules_here()
+    asked = json.loads(order)
+    film: Callable[..., None] | None = None
+    while True:
+        try:
+            done, leaves = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            film = film or _filmer(asked["config"], Path(asked["folder"]))
+            film(done, leaves)
+            answer = "filmed"
+        except Exception as error:
+            answer = " ".join(str(error).split()) or type(error).__name__
+        print(answer, file=out, flush=True)
+
+
+def _filmer(config: dict[str, Any], folder: Path) -> Callable[[int, Any], None]:
+    """Returns a function that films what was learned into a run's folder."""
+    import jax
+
+    from ppo_jax.cli import entry, filming, tasks
+    from ppo_jax.runs import trainers
+
+    entry.use_compilation_cache()
+    trainer = tasks.make_trainer(from_dict(config), num_envs=1)
+    structure = jax.tree.structure(trainers.abstract_run(trainer).train)
+
+    def film(done: int, leaves: Any) -> None:
+        learned = jax.tree.unflatten(structure, leaves)
+        path = folder / VIDEOS / f"iteration_{done}.mp4"
+        unfinished = path.with_name(f".{path.name}")  # a logger takes what is whole
+        try:
+            filming.film(trainer, learned, unfinished, trainer.config.seed)
+            unfinished.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+
+    return film
+
+
+def _be_idle() -> None:
+    """Takes only the time that nobody else wants, as far as the system can do that."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(19)
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -1,0 +1,130 @@
+"""Films beside training: made by another process, of the policy that was learned."""
+
+import subprocess
+import sys
+import time
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import running
+
+from ppo_jax.cli import filming, filming_beside, tasks, train
+from ppo_jax.cli.filming_beside import NO_FILMS, _Newest, films_in, start_filming
+from ppo_jax.runs import checkpoint, folders, metrics, trainers
+
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of reading films, here
+
+
+@pytest.fixture(scope="module")
+def trained():
+    trainer = tasks.make_trainer(folders.load_config(running.tiny_run()), 1)
+    template = trainers.abstract_run(trainer).train
+    return trainer, checkpoint.restore_train(running.tiny_run(), template).state
+
+
+def test_of_what_nobody_took_the_newest_is_left_and_the_end():
+    due = _Newest()
+    for thing in (1, 2, 3):
+        due.put(thing)
+    due.put(None)
+    assert [due.take(), due.take()] == [3, None]
+
+
+def test_a_film_beside_training_is_that_of_the_policy(trained, tmp_path):
+    """The same pictures as a film that is made here; what is unfinished has no name."""
+    trainer, learned = trained
+    notes = []
+    films = start_filming(trainer, tmp_path, 10, notes.append)
+    for done in range(1, 21):
+        films.show(done, learned)
+    films.close(240.0)
+    assert notes == []
+    assert films_in(tmp_path)[-1].name == "iteration_20.mp4"
+    assert all(x.suffix == ".mp4" for x in (tmp_path / "videos").glob("[!.]*"))
+    assert not list((tmp_path / "videos").glob(".*"))
+    here = filming.film(trainer, learned, tmp_path / "here.mp4", trainer.config.seed)
+    pictures = [imageio.imread(path) for path in (here, films_in(tmp_path)[-1])]
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_a_process_that_dies_is_a_line_and_no_more(trained, tmp_path, monkeypatch):
+    trainer, learned = trained
+    monkeypatch.setattr(filming_beside, "START", "import sys; sys.exit(3)")
+    notes = []
+    films = start_filming(trainer, tmp_path, 1, notes.append)
+    begun = time.monotonic()
+    for done in range(1, 5):
+        films.show(done, learned)
+    films.close(60.0)
+    assert time.monotonic() - begun < 30
+    assert notes == ["there are no more films of this training: its process ended"]
+
+
+def test_a_film_that_fails_says_why(trained, tmp_path):
+    trainer, learned = trained
+    (tmp_path / "videos").write_text("not a folder")
+    notes = []
+    films = start_filming(trainer, tmp_path, 1, notes.append)
+    films.show(1, learned)
+    films.close(240.0)
+    (note,) = notes
+    assert "there are no more films of this training: --video" in note
+
+
+def test_one_that_hangs_is_ended(trained, tmp_path, monkeypatch):
+    trainer, learned = trained
+    monkeypatch.setattr(filming_beside, "START", "import time; time.sleep(1000)")
+    notes = []
+    films = start_filming(trainer, tmp_path, 1, notes.append)
+    films.show(1, learned)
+    begun = time.monotonic()
+    films.close(0.5)
+    assert time.monotonic() - begun < 20
+    assert notes == ["a film of this training was not ready when it ended"]
+
+
+def test_it_ends_with_the_training_that_is_killed(tmp_path):
+    """Its stdin ends: no process is left."""
+    code = filming_beside.START
+    order = ["[]", '{"folder": "x", "config": {}}']
+    argv = [sys.executable, "-c", code.replace("sys.path[:] = ", ""), *order]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, cwd=running.ROOT) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_without_an_interval_there_is_no_process(trained, tmp_path):
+    assert start_filming(trained[0], tmp_path, 0, print) is NO_FILMS
+
+
+def test_training_is_the_same_and_leaves_films(tmp_path, monkeypatch, capsys):
+    """The weights do not change by being looked at; the report shows the last film."""
+    monkeypatch.chdir(tmp_path)
+    argv = (*running.TINY, "--max_iterations=2", "--logger=none", "save_interval=1")
+    assert running.call(train, *argv, "--video_interval=1") == 0
+    (run,) = (tmp_path / folders.LOG_ROOT / "Cartpole").iterdir()
+    newest = run / "videos" / "iteration_2.mp4"
+    assert (
+        f"  video           {newest.relative_to(tmp_path)}" in capsys.readouterr().out
+    )
+    assert "data:video/mp4;base64," in (run / "report.html").read_text()
+    seen, alone = (metrics.read_table(x) for x in (run, running.tiny_run()))
+    for name in ("value_loss", "kl", "surrogate_loss"):
+        np.testing.assert_array_equal(seen[name], alone[name])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--video_interval=0"], "--video_interval 0: give a whole number above 0"),
+        (
+            ["--video_interval=5", "--task=torch:nowhere:make"],
+            "--video_interval 5: torch:nowhere:make runs in a simulator",
+        ),
+    ],
+)
+def test_what_cannot_be_filmed_is_said_at_once(argv, message, capsys):
+    assert running.call(train, *argv) == 2
+    assert message in capsys.readouterr().err
