@@ -22,7 +22,7 @@ from ppo_jax.cli import (
 )
 from ppo_jax.cli.announcing import announce, decoration, report
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
-from ppo_jax.cli.simulators import BACKENDS
+from ppo_jax.cli.listing import list_tasks
 from ppo_jax.cli.tasks import (
     checked_task,
     default_config,
@@ -124,24 +124,6 @@ def print_help(arguments: Arguments) -> int:
     command_line.refuse_others(arguments, "--help", {"help", "task"})
     defaults = default_config(checked_task(arguments.flags))
     help_page.print_help("Train a policy with PPO.", EXAMPLES, FLAGS, defaults)
-    return 0
-
-
-def list_tasks(arguments: Arguments) -> int:
-    """Prints every task with a line about it."""
-    from ppo_jax.envs import ADAPTERS, TASKS, describe, tasks_of_others
-
-    command_line.refuse_others(arguments, "--list", {"list"})
-    for task in TASKS:
-        print(f"  {task:<20} {describe(task)}")
-    for task, found in tasks_of_others().items():
-        print(f"  {task:<20} {found.value}")
-    for prefix, (_, _, about) in ADAPTERS.items():
-        print(f"  {prefix + ':NAME':<20} {about}")
-    print(f"  {'MODULE:FUNCTION':<20} what returns a task of your own")
-    for backend in BACKENDS.values():
-        for line in backend.listing():
-            print(f"  {line}")
     return 0
 
 
