@@ -1,8 +1,9 @@
 """Programs that call a simulator: compiled so that no call is doubled, and checked.
 
 On CUDA, XLA's dynamic-slice fusion clones a callback whose result `lax.scan` stacks:
-the simulator is stepped twice per step, and nothing else shows it. These programs are
-compiled without that fusion, and every one is compared with what was asked for.
+the simulator is stepped twice per step, and nothing else shows it. A barrier behind the
+call keeps it whole (`ppo_jax.envs.drivers`); these programs are compiled without that
+fusion all the same, and every one is compared with what was asked for.
 """
 
 import re

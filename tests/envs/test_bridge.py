@@ -767,7 +767,7 @@ def test_drivers_agree_in_a_process_of_their_own(device):
 
 @pytest.mark.parametrize("has_final_obs", [True, False])
 def test_learners_that_share_a_simulator_learn_the_same_on_both_drivers(has_final_obs):
-    """Four of them: one simulator step per step, equal weights to the last bit."""
+    """Four of them: one simulator step a step; on a CPU equal to the last bit."""
     ended = {}
     for driver in DRIVERS:
         env, ppo = trainer(driver, has_final_obs=has_final_obs)
@@ -782,8 +782,11 @@ def test_learners_that_share_a_simulator_learn_the_same_on_both_drivers(has_fina
             ended[driver] = advance_members(compiled, runs, hparams, 4)
         assert env.torch_env.num_steps == 4 * T
     assert ended["in_jit"].metrics["kl"].shape == (4, 4)
-    assert_equal_trees(ended["in_jit"].runs.train, ended["host"].runs.train)
-    assert_equal_trees(ended["in_jit"].metrics, ended["host"].metrics)
+    # On a GPU the update alone has other matrix products than as part of an iteration.
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    same = assert_equal_trees if DEVICE == "cpu" else partial(jax.tree.map, close)
+    same(ended["in_jit"].runs.train, ended["host"].runs.train)
+    same(ended["in_jit"].metrics, ended["host"].metrics)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
