@@ -56,13 +56,14 @@ def draw(
     for axes_of_row, (task, panels) in zip(grid, rows.items(), strict=True):
         for axes, (who, of_seed) in zip(axes_of_row, panels.items(), strict=True):
             for seed, curve in of_seed.items():
-                label = f"seed {seed}: {goal:g} at {first_at(curve, goal)}"
+                first = first_at(curve, goal)
+                label = f"seed {seed}: {f'{goal:g} at {first}' if first else 'later'}"
                 axes.plot(range(1, len(curve) + 1), curve, label=label)
             axes.axhline(goal, color="gray", linestyle="--", linewidth=1)
             axes.set(title=", ".join(filter(None, (task, who))), xlabel="iteration")
             axes.set_xlim(0, iterations)
             axes.grid(alpha=0.3)
-            axes.legend(loc="lower right")
+            axes.legend(loc="best")
         axes_of_row[0].set_ylabel("mean return of 100 episodes")
     figure.suptitle(title)
     figure.savefig(path, dpi=100)

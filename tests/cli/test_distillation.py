@@ -1,6 +1,7 @@
 """A student from the command line: made, resumed, played, and gone on from."""
 
 import numpy as np
+import onnxruntime
 import pytest
 from running import call, tiny_run
 
@@ -56,6 +57,22 @@ def test_a_student_is_resumed_and_played(student, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "behavior loss" in out
     assert "Return over 4 episodes" in out
+
+
+def test_a_student_is_exported_and_acts_the_same(student, capsys, monkeypatch):
+    """The file is the student, not its teacher, also where it is stepped by hand."""
+    monkeypatch.chdir(student.parents[3])
+    argv = (f"--checkpoint={student}", "--num_envs=4", "--export=student.onnx")
+    assert call(play, *argv) == 0
+    assert "obs [1, 4] -> actions [1, 1]" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession("student.onnx")
+    state = learned(student)
+    trainer = tasks.make_trainer(folders.load_config(student))
+    rng = np.random.default_rng(0)
+    for row in rng.normal(size=(20, 1, 4)).astype(np.float32):
+        (action,) = session.run(None, {session.get_inputs()[0].name: row})
+        expected, _ = trainer.ppo.play(state, {"policy": row}, ())
+        np.testing.assert_allclose(action, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_ppo_goes_on_from_a_student(student, capsys, monkeypatch):

@@ -18,6 +18,7 @@ from ppo_jax import Continuous, Rollout, Transition
 from ppo_jax.learning.distillation import make_distillation
 from ppo_jax.policies.memory import forget
 from ppo_jax.rsl_rl import config_from_rsl_rl
+from ppo_jax.rsl_rl.student_files import save_distillation
 from ppo_jax.rsl_rl.weights import policy_from_rsl_rl, policy_to_rsl_rl
 from ppo_jax.runs.config import hyperparams
 from ppo_jax.runs.students import networks_of
@@ -123,6 +124,44 @@ def test_three_iterations_are_those_of_rsl_rl(cfg):
         assert written.keys() == expected.keys()
         for name, x in expected.items():
             np.testing.assert_allclose(written[name], x, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("student", [MLP, LSTM, GRU], ids=["mlp", "lstm", "gru"])
+def test_a_file_of_ours_is_loaded_by_rsl_rl(tmp_path, student):
+    """Student and teacher act as ours do; rsl_rl goes on from our iteration."""
+    torch.manual_seed(0)
+    obs = np.random.default_rng(0).normal(size=(N, 7)).astype(np.float32)
+    cfg = runner(student)
+    config = config_from_rsl_rl(copy.deepcopy(cfg), num_envs=N)
+    networks = networks_of(config, Continuous(A), WIDTHS)
+    ours = make_distillation(*networks, config.algorithm)
+    state = ours.init(jax.random.key(3), arrays(obs), hyperparams(config.algorithm))
+    rng = np.random.default_rng(1)
+    nudge = lambda x: x + rng.uniform(0.1, 0.5, x.shape).astype(x.dtype)
+    state = state._replace(
+        obs_stats=jax.tree.map(nudge, state.obs_stats), iteration=jnp.int32(8)
+    )
+    save_distillation(tmp_path / "model_7.pt", config, state)
+
+    theirs = Distillation.construct_algorithm(
+        tensors(obs), Described(), copy.deepcopy(cfg) | {"multi_gpu": None}, "cpu"
+    )
+    first = {name: x.copy() for name, x in states_of(theirs.student).items()}
+    saved = torch.load(tmp_path / "model_7.pt", weights_only=True)
+    assert theirs.load(saved, None, strict=True) and theirs.teacher_loaded
+    assert saved["iter"] == 7
+    read = states_of(theirs.student)
+    changed = {name for name, x in read.items() if (x != first[name]).any()}
+    assert {name for name in first if name.endswith("weight")} <= changed
+    theirs.train_mode()
+    with torch.no_grad():
+        acted = theirs.student(tensors(obs))
+        taught = theirs.teacher(tensors(obs))
+    carry = ours.initial_carry(arrays(obs))
+    mean, _ = ours.play(state, arrays(obs), carry)
+    np.testing.assert_allclose(acted, mean, atol=2e-6)
+    target = ours.act(state, arrays(obs), jax.random.key(0), carry).target
+    np.testing.assert_allclose(taught, target, atol=2e-6)
 
 
 def start(config, theirs, first_obs):
