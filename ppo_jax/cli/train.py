@@ -3,14 +3,12 @@
 import shlex
 import signal
 import sys
-import threading
 import time
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ppo_jax.cli import (
+    ahead,
     command_line,
     dumping,
     entry,
@@ -207,19 +205,27 @@ def train(
     from ppo_jax.runs import devices, finite, runner, storage
 
     first = 0 if run is None else int(run.train.iteration)
-    ahead = threading.Thread(target=_import_ahead)
-    ahead.start()
+    imports = ahead.start()
     display = console.open_display()
     compile_seconds = 0.0
 
     def on_compiled() -> None:
         nonlocal compile_seconds
-        ahead.join()  # two threads that import the same would wait for each other
+        imports.curves()
         compile_seconds = time.perf_counter() - started
         display.note(f"compiled in {compile_seconds:.1f} s")
 
-    video: list[Path] = []
+    def on_iteration(progress: Any) -> None:
+        display.show(progress)
+        done, config = progress.iteration, trainer.config
+        if done % config.save_interval == 0 or done == config.max_iterations:
+            imports.everything()  # a checkpoint comes next
 
+    def on_signal(name: str) -> None:
+        display.note(f"{name}: saving; once more stops at once")
+        imports.everything()
+
+    video: list[Path] = []
     interval = command_line.whole_number(arguments, "video_interval", 0)
     films = filming_beside.start_filming(trainer, folder, interval, display.note)
 
@@ -236,10 +242,8 @@ def train(
                 run,
                 seconds_before,
                 on_compiled=on_compiled,
-                on_iteration=display.show,
-                on_signal=lambda name: display.note(
-                    f"{name}: saving; once more stops at once"
-                ),
+                on_iteration=on_iteration,
+                on_signal=on_signal,
                 on_note=display.note,
                 on_end=film,
                 on_learned=films.show,
@@ -300,10 +304,3 @@ def refuse_changes(folder: Path, saved: Config, config: Config) -> None:
                 f"goes on, {folder} has {before[path]!r}: leave it away, or start a "
                 "new run from these weights without --resume"
             )
-
-
-def _import_ahead() -> None:
-    """Imports, while XLA compiles, what saving, logging and drawing need later."""
-    for name in ("orbax.checkpoint", "tensorboardX", "matplotlib.backends.backend_agg"):
-        with suppress(Exception):  # it is raised again where it is needed
-            import_module(name)
