@@ -14,7 +14,7 @@ from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import from_dict, override
 from ppo_jax.runs.nan_dump import Dump
 
-BEFORE, AFTER = 6, 3  # steps that are printed, and filmed after it
+BEFORE, AFTER = 6, 3  # steps that are printed
 FRAMES_PER_SECOND = 10.0  # whatever the task's own time: one step at a glance
 
 
