@@ -9,7 +9,7 @@ import numpy as np
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Writes pictures as an .mp4 (H.264) or a .gif (endless).
+    """Writes pictures as an .mp4 (H.264), a .gif or a .webp (both endless).
 
     Args:
       path: file to write; its suffix picks the format.
@@ -22,6 +22,9 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
     from imageio.v2 import get_writer
 
     suffix = Path(path).suffix.lower()
+    if suffix == ".webp":
+        _write_webp(path, frames, fps)
+        return
     if suffix == ".mp4":
         # Blocks of 2: the default of 16 would resize a 480 x 360 picture.
         options = {"fps": fps, "macro_block_size": 2, "quality": 8}
@@ -41,3 +44,15 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
     with writer:
         for frame in itertools.chain([first], frames):
             writer.append_data(frame)
+
+
+def _write_webp(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Writes a small film that needs no process of its own."""
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in frames]
+    if not images:
+        raise ValueError(f"cannot write a video to '{path}': there are no frames")
+    first, *others = images
+    how: Any = {"duration": round(1000 / fps), "loop": 0, "quality": 70, "method": 0}
+    first.save(path, save_all=True, append_images=others, **how)

@@ -2,10 +2,18 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ppo_jax.cli.simulators import backend_of
+from ppo_jax.runs.config import Config
+from ppo_jax.runs.recorded import VIDEOS
+
 FRAMES_PER_SECOND = 30
+CLIP = "clip.webp"  # what nobody has asked for, beside films
+CLIP_FRAMES_PER_SECOND, CLIP_SIZE = 15, (400, 300)
+CLIP_TRAINING = 3.0  # seconds, of which there is one
 SUFFIXES = (".mp4", ".gif")
 
 
@@ -35,8 +43,46 @@ def check_writable(path: Path) -> None:
         path.unlink()
 
 
-def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
+def clip(trainer: Any, state: Any, folder: Path) -> Path:
+    """Films an episode for the report of a run, small; returns the file."""
+    path, seed = folder / VIDEOS / CLIP, trainer.config.seed
+    return film(trainer, state, path, seed, CLIP_FRAMES_PER_SECOND, CLIP_SIZE)
+
+
+def is_clip_due(config: Config, starting: float, training: float) -> bool:
+    """Returns whether a run gets a clip that nobody has asked for.
+
+    It must not take longer than 2 s, or 2 % of the training. What is compiled for it
+    takes a quarter of what training took to start, or less. A run of a moment has
+    nothing to show.
+
+    Args:
+      config: of the run.
+      starting: seconds until the first iteration.
+      training: seconds from there on.
+    """
+    if backend_of(config.task) or training < CLIP_TRAINING:
+        return False
+    return starting / 4 < max(2.0, 0.02 * training)
+
+
+def film(
+    trainer: Any,
+    state: Any,
+    path: Path,
+    seed: int,
+    frames_per_second: float | None = None,
+    size: tuple[int, int] = (640, 480),
+) -> Path:
     """Films one episode of the deterministic policy; returns the file.
+
+    Args:
+      trainer: of the task.
+      state: what was learned.
+      path: of the file.
+      seed: of the episode.
+      frames_per_second: None: the usual number.
+      size: width and height of what is drawn, pixels.
 
     Raises:
       ValueError: it cannot be written.
@@ -44,9 +90,10 @@ def film(trainer: Any, state: Any, path: Path, seed: int) -> Path:
     from ppo_jax.types import Simulator
 
     step_dt = trainer.env.step_dt
-    stride = max(1, round(1 / (step_dt * FRAMES_PER_SECOND)))
+    rate = frames_per_second or FRAMES_PER_SECOND
+    stride = max(1, round(1 / (step_dt * rate)))
     is_simulated = isinstance(trainer.env, Simulator)
-    frames = _photographed if is_simulated else _drawn
+    frames = _photographed if is_simulated else partial(_drawn, size=size)
     write(path, frames(trainer, state, seed, stride), fps=1 / (step_dt * stride))
     return path
 
@@ -71,7 +118,9 @@ def write(path: Path, pictures: Iterable[Any], fps: float) -> None:
             ) from None
 
 
-def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
+def _drawn(
+    trainer: Any, state: Any, seed: int, stride: int, size: tuple[int, int]
+) -> Iterator[Any]:
     """Yields drawings of every `stride`-th state of an episode."""
     import jax
 
@@ -91,7 +140,7 @@ def _drawn(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:
         for step in steps
     )
     captions = (f"{config.task}   {step * env.step_dt:4.1f} s" for step in steps)
-    yield from pictures(env.task, zip(states, captions, strict=True))
+    yield from pictures(env.task, zip(states, captions, strict=True), size)
 
 
 def _photographed(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:

@@ -192,6 +192,6 @@ def _filmer(config: dict[str, Any], folder: Path) -> Callable[[int, Any], None]:
 def _be_idle() -> None:
     """Takes only the time that nobody else wants, as far as the system can do that."""
     with contextlib.suppress(OSError, AttributeError):
-        os.nice(19)
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

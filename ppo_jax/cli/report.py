@@ -3,13 +3,18 @@
 import sys
 from pathlib import Path
 
-from ppo_jax.cli import command_line, help_page
+from ppo_jax.cli import command_line, help_page, weights
 from ppo_jax.cli.command_line import Flag
-from ppo_jax.cli.tasks import default_config
+from ppo_jax.cli.simulators import backend_of
+from ppo_jax.cli.tasks import default_config, open_trainer
+from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.recorded import read_run
 
-FLAGS = [Flag("help", None, "show this")]
+FLAGS = [
+    Flag("clip", None, "film the policy for it, where a task draws itself"),
+    Flag("help", None, "show this"),
+]
 EXAMPLES = {
     "report.py logs/ppo_jax/Cartpole/DATE": "write report.html into the run's folder",
 }
@@ -26,9 +31,29 @@ def main() -> int:
         raise ValueError(
             "which run? give its folder, such as logs/ppo_jax/Cartpole/DATE"
         )
-    for path in paths:
-        print(f"Report: {write(Path(path))}")
+    for path in map(Path, paths):
+        if "clip" in arguments.flags:
+            film(path)
+        print(f"Report: {write(path)}")
     return 0
+
+
+def film(folder: Path) -> None:
+    """Films a few seconds of the newest checkpoint of a run, for its report.
+
+    Raises:
+      ValueError: the run has no checkpoint, or runs in a simulator.
+    """
+    config = read_run(folder).config
+    if backend_of(config.task):
+        raise ValueError(
+            f"--clip: {config.task} runs in a simulator: film it with play.py --video"
+        )
+    folder, which = folders.find_run(str(folder), "")
+    from ppo_jax.cli import filming
+
+    with open_trainer(config, num_envs=1) as trainer:
+        filming.clip(trainer, weights.load_checkpoint(trainer, folder, which), folder)
 
 
 def write(folder: Path) -> Path:
@@ -39,7 +64,19 @@ def write(folder: Path) -> Path:
     """
     from ppo_jax.runs.report import write_report
 
-    return write_report(folder, defaults_of(read_run(folder).config))
+    config = read_run(folder).config
+    reason = "" if simulator_of(config) else "No film: ppo-jax report --clip makes one."
+    return write_report(folder, defaults_of(config), reason)
+
+
+def simulator_of(config: Config) -> str | None:
+    """Returns in which simulator a run's task is; None: in JAX, or it is not known."""
+    from ppo_jax.envs import simulator_of
+
+    try:
+        return simulator_of(config.task)
+    except ImportError as error:
+        return str(error)
 
 
 def defaults_of(config: Config) -> Config | None:

@@ -258,6 +258,11 @@ def train(
         folder, first, outcome.progress.iteration, compile_seconds
     )
     decoration(note, "run.json")
+    if not (interval or video) and not outcome.stopped_by:
+        seconds = outcome.progress.seconds
+        if filming.is_clip_due(trainer.config, compile_seconds, seconds):
+            clip = lambda: filming.clip(trainer, outcome.run.train, folder)
+            decoration(clip, "the clip")
     report(outcome, trainer.config, compile_seconds)
     if outcome.stopped_by:
         again = f"train.py --resume --checkpoint {shlex.quote(str(folder))}"

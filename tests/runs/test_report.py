@@ -1,5 +1,6 @@
 """report.html tells what the run's own files tell, and needs nothing else."""
 
+import base64
 import json
 import re
 import shutil
@@ -7,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 import running
+from PIL import Image
 
-from ppo_jax.cli import report, train
+from ppo_jax.cli import filming, report, train
 from ppo_jax.runs import folders, metrics, recorded
 from ppo_jax.runs import report as run_report
 from ppo_jax.runs.charts import Series, line_chart, thinned, ticks
@@ -48,7 +50,8 @@ class Reader(HTMLParser):
 
 def page_of(folder):
     text = (folder / run_report.REPORT).read_text()
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", text.replace("</", ""))
+    written = re.sub(r"base64,[\w+/=]*", "", text).replace("</", "")
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", written)
     page = Reader(text)
     assert all(address.startswith("data:") for address in page.addresses)
     return page
@@ -160,6 +163,43 @@ def test_a_report_that_cannot_be_written_ends_no_training(run, capsys):
     assert running.call(train, *argv) == 0
     err = capsys.readouterr().err
     assert err.startswith("train.py: the report could not be made, the run is complete")
+
+
+def test_a_clip_is_made_where_it_is_asked_for(run, capsys):
+    """Small, and of the whole episode: 15 pictures a second of 60 steps."""
+    assert "No film: ppo-jax report --clip makes one." in page_of(run).texts
+    assert running.call(report, str(run), "--clip") == 0
+    clip = run / "videos" / "clip.webp"
+    with Image.open(clip) as film:
+        assert film.size == filming.CLIP_SIZE
+        assert film.n_frames > 1
+    (address,) = page_of(run).addresses
+    encoded = base64.b64encode(clip.read_bytes()).decode()
+    assert address == f"data:image/webp;base64,{encoded}"
+
+
+@pytest.mark.parametrize(
+    ("task", "starting", "training", "due"),
+    [
+        ("Cartpole", 4.0, 6.0, True),
+        ("Cartpole", 9.0, 6.0, False),  # more than 2 s
+        ("Cartpole", 20.0, 600.0, True),  # less than 12 s
+        ("Cartpole", 1.0, 1.0, False),  # a moment
+        ("torch:nowhere:make", 1.0, 100.0, False),
+    ],
+)
+def test_a_clip_that_nobody_asked_for_is_quick(task, starting, training, due):
+    assert filming.is_clip_due(Config(task=task), starting, training) == due
+
+
+def test_a_run_of_a_few_seconds_gets_a_clip(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(filming, "is_clip_due", lambda *_: True)
+    argv = (*running.TINY, "--max_iterations=2", "--logger=none")
+    assert running.call(train, *argv) == 0
+    (folder,) = (tmp_path / folders.LOG_ROOT / "Cartpole").iterdir()
+    assert (folder / "videos" / "clip.webp").is_file()
+    assert page_of(folder).addresses[0].startswith("data:image/webp")
 
 
 @pytest.mark.parametrize("text", ["3", '[{"from": 1}]', '["x"]', "null"])
