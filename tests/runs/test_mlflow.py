@@ -1,6 +1,6 @@
 """The MLflow logger of docs/loggers.md, with the real package:
 
-uv run --with 'mlflow-skinny>=3' pytest -n 0 tests/runs/test_mlflow.py
+uv run --with 'mlflow-skinny>=3,<4' pytest -n 0 tests/runs/test_mlflow.py
 """
 
 import json
