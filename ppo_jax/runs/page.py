@@ -40,7 +40,7 @@ th, td { text-align: left; padding: 6px 14px 6px 0; vertical-align: top;
   border-bottom: 1px solid var(--line); font-size: .88rem; }
 td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 500; } tr:last-child td { border-bottom: 0; }
-td:first-child { overflow-wrap: break-word; }
+td:first-child { overflow-wrap: break-word; min-width: 10.5em; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 code { font: .86em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
   overflow-wrap: anywhere; }
