@@ -74,7 +74,9 @@ def iterate(
         ppo, env, num_steps, run, act_key, scan, keep_trail
     )
     on_collected()
-    episode_metrics = over_shards(axis, episode_metrics, env.num_envs)
+    episode_metrics = over_shards(
+        axis, episode_metrics, len(run.episodes.episode_return)
+    )
     if ppo.rnd is not None:
         sums, rollout, rnd_metrics = ppo.rnd.reward(run.train.rnd, run.rnd, rollout)
         run, episode_metrics = run._replace(rnd=sums), episode_metrics | rnd_metrics
