@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +183,7 @@ def test_a_fixture_without_kl_is_compared_in_all_else(tmp_path):
 
 
 # what a gradient step reports: what a fixture calls it, and how near it has to be
-STEPS = {
+STEPS: dict[str, tuple[str, Any]] = {
     "kl": ("kl_per_minibatch", {"rtol": 1e-5, "atol": 5e-6}),
     "learning_rate": ("lr_per_minibatch", {"rtol": 1e-6}),
     "grad_norm_actor": ("gradnorm_actor", {"rtol": 1e-4, "atol": 5e-6}),
@@ -378,3 +379,92 @@ def assert_same_weights(ours, theirs):
     assert ours.keys() == theirs.keys()
     for key, value in theirs.items():
         np.testing.assert_allclose(ours[key], value, rtol=0, atol=2e-6, err_msg=key)
+
+
+# --- one policy, learned by two processes of rsl_rl
+
+OF_TWO = Path(__file__).parent / "data" / "golden_of_two"
+TWO, AXIS, WORLD = "ppo_two_processes", "shard", 2
+
+
+class ReplayOfTwo(Replay):
+    """What `record_two_processes` has recorded of one policy in two processes.
+
+    Two shards of one program need no second device: `vmap` over the rank names an axis
+    too. `arrays` are those of the first process, `ranks` those of both.
+    """
+
+    def __init__(self, per_device=True):
+        super().__init__(TWO, OF_TWO)
+        self.ranks = [under(self.arrays, f"rank{rank}/") for rank in range(WORLD)]
+        self.arrays = self.ranks[0]
+        self.losses = json.loads((OF_TWO / f"{TWO}.json").read_text())["losses"]
+        self.num_iterations = len(self.losses[0])
+        algorithm = replace(self.config.ppo, normalize_advantage_per_device=per_device)
+        loss_fn = partial(
+            ppo_loss, use_clipped_value_loss=algorithm.use_clipped_value_loss
+        )
+
+        def learn(state, rollout, permutation):
+            batch, _ = learning_batch(
+                self.network, algorithm, state, self.hparams, rollout, axis=AXIS
+            )
+            state, history = optimize(
+                self.network,
+                algorithm,
+                loss_fn,
+                state,
+                self.hparams,
+                batch,
+                permutation,
+                AXIS,
+            )
+            stats = self.network.update_stats(
+                state.obs_stats, rollout.steps.obs, axis=AXIS
+            )
+            return state._replace(obs_stats=stats), history, batch.advantage
+
+        self.learn = jax.jit(jax.vmap(learn, in_axes=(None, 0, 0), axis_name=AXIS))
+
+
+def test_three_iterations_of_two_processes_of_rsl_rl_come_out():
+    """KL, learning rate, norms and losses of every step; weights and statistics."""
+    replay = ReplayOfTwo()
+    state = replay.initial_state()
+    close: Any = partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-6)
+    for iteration in range(replay.num_iterations):
+        recorded = [under(rank, f"it{iteration}/") for rank in replay.ranks]
+        rollouts = [replay.rollout(state, one, ())[0] for one in recorded]
+        both = jax.tree.map(lambda *x: jnp.stack(x), *rollouts)
+        orders = jnp.stack([replay.permutations(one) for one in recorded])
+        states, history, advantage = replay.learn(state, both, orders)
+        for rank, one in enumerate(recorded):
+            close(advantage[rank], one["stored_advantages"])
+            for ours, (theirs, near) in STEPS.items():
+                np.testing.assert_allclose(
+                    history[ours][rank], one[theirs], **near, err_msg=theirs
+                )
+            ours = jax.tree.map(lambda x, rank=rank: x[rank], states)
+            actor, critic = params_to_rsl_rl(replay.config, ours.params, ours.obs_stats)
+            assert_same_weights(actor, under(one, "actor_after/"))
+            assert_same_weights(critic, under(one, "critic_after/"))
+        # rsl_rl reports the losses of the first process; ours are of both
+        for name in ("value", "surrogate"):
+            theirs = np.mean([losses[iteration][name] for losses in replay.losses])
+            close(history[f"{name}_loss"][0].mean(), theirs)
+        state = jax.tree.map(lambda x: x[0], states)
+
+
+def test_the_processes_of_the_fixture_saw_different_places():
+    """Else the mean of both, or the statistics of one, would be right as well."""
+    replay = ReplayOfTwo(per_device=False)
+    state = replay.initial_state()
+    recorded = [under(rank, "it0/") for rank in replay.ranks]
+    rollouts = [replay.rollout(state, one, ())[0] for one in recorded]
+    both = jax.tree.map(lambda *x: jnp.stack(x), *rollouts)
+    orders = jnp.stack([replay.permutations(one) for one in recorded])
+    _, _, advantage = replay.learn(state, both, orders)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(
+            advantage[0], recorded[0]["stored_advantages"], rtol=1e-3, atol=1e-3
+        )

@@ -1,12 +1,18 @@
 """Several processes of one command: how a command line says so; all do the same."""
 
+import os
+import sys
 from collections.abc import Callable
+from functools import partial
 
+from ppo_jax.cli import entry
 from ppo_jax.cli.command_line import Arguments, whole_number
+from ppo_jax.cli.workers import FLAGS, WORKER
 from ppo_jax.runs import folders, processes
 from ppo_jax.runs.processes import Cluster
 
-FLAGS = ("coordinator_address", "num_processes", "process_id")
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # its variables
+SIGNALLED = 128  # codes above it are of signals, which all processes have agreed on
 ONE_PROCESS = "a --population runs in one process, with its simulator"
 
 
@@ -26,9 +32,11 @@ def cluster_of(arguments: Arguments) -> Cluster | None:
                 f"--distributed finds the others by itself: leave --{given[0]} away, "
                 "or leave --distributed away"
             )
-        return Cluster()
+        return _of_torchrun() if all(x in os.environ for x in TORCHRUN) else Cluster()
     if not given:
         return None
+    if given == ["num_processes"] and os.environ.get(WORKER):
+        return _of_torchrun()
     for name in FLAGS:
         if name not in flags:
             raise ValueError(
@@ -52,14 +60,44 @@ def cluster_of(arguments: Arguments) -> Cluster | None:
     return Cluster(address, number, int(text))
 
 
+def run(arguments: Arguments, command: Callable[[], int]) -> int:
+    """Runs a command in this process, alone or as one of the several that it is of."""
+    others = cluster_of(arguments)
+    if others is None:
+        return command()
+    with processes.joined(others):
+        entry.run_script(partial(run_alike, arguments, command))
+    return 0
+
+
+def _of_torchrun() -> Cluster:
+    """Returns the cluster that torchrun's variables describe.
+
+    MASTER_PORT is torchrun's own: processes of JAX meet at the port after it.
+    """
+    rank, count, host, port = (os.environ[name] for name in TORCHRUN)
+    own = os.environ.get("LOCAL_RANK")
+    try:
+        numbers = int(count), int(rank), None if own is None else int(own)
+        return Cluster(f"{host}:{int(port) + 1}", *numbers)
+    except ValueError:
+        said = ", ".join(f"{name}={os.environ[name]}" for name in TORCHRUN)
+        raise ValueError(
+            f"--distributed: {said} are not what torchrun sets: give whole numbers, or "
+            "start the processes with torchrun"
+        ) from None
+
+
 def run_alike(arguments: Arguments, command: Callable[[], int]) -> int:
     """Runs a command in every process, if all have the same; ends when all are done."""
     flags = {k: v for k, v in arguments.flags.items() if k != "process_id"}
     libraries = {k: v for k, v in folders.versions().items() if k != "python"}
+    if not processes.is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     processes.check_same("arguments", [flags, arguments.overrides])
     processes.check_same("versions", libraries)
     code = command()
-    if not code:
+    if not code or code > SIGNALLED:  # the first may still have something to do
         processes.least(0)
     return code
 

@@ -114,10 +114,12 @@ def _make_own_env(
 
 def _in_common(config: Config) -> dict[str, Any]:
     """Returns how a configuration asks for environments, whatever makes them."""
+    from ppo_jax.runs import processes
+
     simulator, bootstrap = config.simulator, config.algorithm.timeout_bootstrap
     return {
-        "device": simulator.device,
-        "seed": config.seed,
+        "device": processes.own_device(simulator.device),
+        "seed": config.seed + processes.index(),
         "overrides": [x for x in simulator.overrides if not x.startswith(AGENT_TOKENS)],
         "driver": "in_jit" if simulator.bridge == "auto" else simulator.bridge,
         "compute_final_obs": None if bootstrap == "auto" else bootstrap == "final_obs",

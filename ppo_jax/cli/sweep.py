@@ -92,14 +92,8 @@ def main() -> int:
         return export(arguments)
     command = partial(resume if "resume" in arguments.flags else start, arguments)
     from ppo_jax.cli import cluster
-    from ppo_jax.runs import processes
 
-    others = cluster.cluster_of(arguments)
-    if others is None:
-        return command()
-    with processes.joined(others):
-        entry.run_script(partial(cluster.run_alike, arguments, command))
-    return 0
+    return cluster.run(arguments, command)
 
 
 def print_help(arguments: Arguments) -> int:

@@ -4,6 +4,7 @@ import shlex
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,11 +18,14 @@ from ppo_jax.cli import (
     help_page,
     teaching,
     weights,
+    workers,
 )
 from ppo_jax.cli.announcing import announce, decoration, report
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.listing import list_tasks
+from ppo_jax.cli.simulators import backend_of
 from ppo_jax.cli.tasks import (
+    DEFAULT_TASK,
     checked_task,
     default_config,
     open_trainer,
@@ -56,12 +60,19 @@ FLAGS = [
     field_flag("simulator.device", "NAME"),
     field_flag("simulator.bridge", "NAME"),
     field_flag("simulator.agent", "KEY"),
+    Flag("num_processes", "N", "processes that learn one policy, started here"),
+    Flag(
+        "distributed", None, "this is one of several, which torchrun or Slurm started"
+    ),
+    Flag("coordinator_address", "HOST:PORT", "of process 0, where several meet"),
+    Flag("process_id", "I", "which of --num_processes this is, from 0"),
     Flag("headless", None, "accepted, and always so"),
     Flag("help", None, "show this, with the defaults of --task"),
 ]
 NOT_CONFIG = {
     *("list", "resume", "checkpoint", "video", "video_interval", "profile"),
-    *("dump_nan", "headless", "help"),
+    *("dump_nan", "headless", "help", "distributed"),
+    *workers.FLAGS,
 }
 EXAMPLES = {
     "train.py": "train the default task, Cartpole, on this machine",
@@ -69,6 +80,7 @@ EXAMPLES = {
     "train.py gamma=0.98 'actor.hidden_dims=[64,64]'": "other values",
     "train.py --resume --max_iterations 300": "go on with the newest run",
     "train.py --task Franka-Lift --help": "another task's configuration",
+    "train.py --num_processes 2 --num_envs 512": "one policy, two processes",
     "train.py --task Isaac-Cartpole-Direct --device cpu": "a task of Isaac Lab",
     "train.py --task mjlab:Mjlab-Cartpole-Balance --device cpu": "one of mjlab",
     "train.py algorithm.class_name=Distillation --checkpoint latest": (
@@ -112,9 +124,21 @@ def main() -> int:
         return list_tasks(arguments)
     for name in ("profile", "video_interval"):  # what is wrong fails at once
         command_line.whole_number(arguments, name, 0)
-    if "resume" in arguments.flags:
-        return resume(arguments)
-    return start(arguments)
+    command = partial(resume if "resume" in arguments.flags else start, arguments)
+    if not {"distributed", *workers.FLAGS} & arguments.flags.keys():
+        return command()
+    if count := workers.asked_for(arguments):
+        if "resume" not in arguments.flags and not _is_simulated(arguments):
+            configured(arguments)  # a mistake is said once
+        return workers.run(count)
+    from ppo_jax.cli import cluster
+
+    return cluster.run(arguments, command)
+
+
+def _is_simulated(arguments: Arguments) -> bool:
+    """Whether even its configuration needs a simulator, which is slow to import."""
+    return backend_of(str(arguments.flags.get("task", DEFAULT_TASK))) is not None
 
 
 def print_help(arguments: Arguments) -> int:
@@ -128,17 +152,9 @@ def print_help(arguments: Arguments) -> int:
 def start(arguments: Arguments) -> int:
     """Trains from scratch, or from the weights of --checkpoint, in a new folder."""
     started = time.perf_counter()
-    task = checked_task(arguments.flags)
-    agent = str(arguments.flags.get("simulator.agent", ""))
-    defaults = default_config(task, agent, arguments.tokens)
-    defaults, arguments = teaching.asked(defaults, arguments)
-    config = override(defaults, config_overrides(arguments))
-    if "checkpoint" in arguments.flags:  # what is not there must fail at once
-        weights.check_source(str(arguments.flags["checkpoint"]), config)
-    loggers.beside(config.logger)
-    check_films(config, arguments)
+    config, arguments = configured(arguments)
     announce(config)
-    from ppo_jax.runs import trainers
+    from ppo_jax.runs import processes, trainers
     from ppo_jax.types import Simulator
 
     with open_trainer(config, **how_to_open(config, arguments)) as trainer:
@@ -148,26 +164,48 @@ def start(arguments: Arguments) -> int:
             run = weights.start_from_weights(trainer, arguments)
         elif is_distillation(config):
             run = weights.start_with_teacher(trainer, teaching.load_teacher(trainer))
-        folder = folders.new_run_folder(config)
-        if isinstance(trainer.env, Simulator):
+        new_folder = lambda: str(folders.new_run_folder(config))
+        folder = Path(processes.agree(new_folder))
+        if isinstance(trainer.env, Simulator) and processes.is_first():
             trainer.env.save_config(folder / "params" / "env.yaml")
         return train(trainer, folder, run, 0.0, started, arguments)
+
+
+def configured(arguments: Arguments) -> tuple[Config, Arguments]:
+    """Returns the configuration of a new run, and what else is asked for.
+
+    Raises:
+      ValueError: something in it is wrong, or not there.
+    """
+    task = checked_task(arguments.flags)
+    agent = str(arguments.flags.get("simulator.agent", ""))
+    defaults = default_config(task, agent, arguments.tokens)
+    defaults, arguments = teaching.asked(defaults, arguments)
+    config = override(defaults, config_overrides(arguments))
+    if "checkpoint" in arguments.flags:  # what is not there must fail at once
+        weights.check_source(str(arguments.flags["checkpoint"]), config)
+    loggers.beside(config.logger)
+    check_films(config, arguments)
+    return config, arguments
 
 
 def resume(arguments: Arguments) -> int:
     """Goes on with a run in its own folder: bit for bit, unless in a simulator."""
     started = time.perf_counter()
-    folder, which, _ = weights.find_run(arguments.flags)
-    from ppo_jax.runs import continuation, lock, metrics, trainers
+    found = weights.find_run(arguments.flags)
+    from ppo_jax.runs import continuation, lock, metrics, processes, trainers
 
-    with lock.held(folder):
+    path, which = processes.agree(lambda: list(map(str, found[:2])))
+    folder = Path(path)
+    processes.wait_for(folder / folders.CONFIG_FILE)
+    with processes.in_first(partial(lock.held, folder)):
         saved = folders.load_config(folder)
         given = config_overrides(arguments, without={"task"})
         if arguments.tokens:
             given["simulator.overrides"] = tuple(arguments.tokens)
         config = override(saved, given)
         refuse_changes(folder, saved, config)
-        metrics.check_table(folder)
+        processes.agree(partial(metrics.check_table, folder))
         loggers.beside(config.logger)
         check_films(config, arguments)
         announce(config)
@@ -184,6 +222,11 @@ def resume(arguments: Arguments) -> int:
 def how_to_open(config: Config, arguments: Arguments) -> dict[str, bool]:
     """Returns what flags ask of the environments, see `tasks.make_trainer`."""
     if "dump_nan" in arguments.flags:
+        if config.devices != 1 or {"distributed", *workers.FLAGS} & {*arguments.flags}:
+            raise ValueError(
+                "--dump_nan keeps the environments of one device in one process: leave "
+                "it away, or give --devices 1 and no --num_processes"
+            )
         dumping.check(config)
     return {
         "spread": True,
@@ -202,11 +245,12 @@ def train(
 ) -> int:
     """Runs the training loop with its display and ends with the result."""
     from ppo_jax.cli import console
-    from ppo_jax.runs import devices, finite, runner, storage
+    from ppo_jax.runs import devices, finite, processes, runner, storage
 
     first = 0 if run is None else int(run.train.iteration)
     imports = ahead.start()
-    display = console.open_display()
+    writes = processes.is_first()
+    display = console.open_display() if writes else console.NO_DISPLAY
     compile_seconds = 0.0
 
     def on_compiled() -> None:
@@ -226,12 +270,12 @@ def train(
         imports.everything()
 
     video: list[Path] = []
-    interval = command_line.whole_number(arguments, "video_interval", 0)
+    interval = command_line.whole_number(arguments, "video_interval", 0) * writes
     films = filming_beside.start_filming(trainer, folder, interval, display.note)
 
     def film(outcome: Any) -> None:
         films.close(0.0 if outcome.stopped_by else filming_beside.SECONDS_TO_END)
-        if "video" in arguments.flags and not outcome.stopped_by:
+        if writes and "video" in arguments.flags and not outcome.stopped_by:
             video.extend(film_run(trainer, folder, outcome.run.train))
 
     try:
@@ -254,6 +298,9 @@ def train(
         entry.complain(str(error))
         films.close(0.0)
         return 1
+    code = signalled(outcome.stopped_by)
+    if not writes:
+        return code
     note = lambda: folders.note_session(
         folder, first, outcome.progress.iteration, compile_seconds
     )
@@ -268,14 +315,19 @@ def train(
         again = f"train.py --resume --checkpoint {shlex.quote(str(folder))}"
         print(
             f"Stopped by {outcome.stopped_by}; all is saved. Go on with: "
-            f"{entry.typed(again)}"
+            f"{entry.typed(again)}{workers.flag_again(arguments)}"
         )
-        return 128 + signal.Signals[outcome.stopped_by]
+        return code
     if interval:
         video.extend(filming_beside.films_in(folder)[-1:])
     for path in video:
         print(f"  video           {path}")
     return 0
+
+
+def signalled(name: str | None) -> int:
+    """Returns the exit code of a run that a signal has stopped; 0 without one."""
+    return 128 + signal.Signals[name] if name else 0
 
 
 def check_films(config: Config, arguments: Arguments) -> None:

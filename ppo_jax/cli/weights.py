@@ -65,10 +65,15 @@ def restore(trainer: Any, folder: Path, which: str) -> Any:
       ValueError: it is not the newest, or has done all iterations already.
     """
     from ppo_jax.runs import checkpoint, continuation, devices, trainers
+    from ppo_jax.types import RunState
 
-    template = continuation.saved_part(trainer, trainers.abstract_run(trainer))
+    like = continuation.saved_part(trainer, trainers.abstract_run(trainer))
+    template = devices.saved_shapes(trainer.mesh, like)
     count = devices.size(trainer.mesh)
     restored = checkpoint.restore_run(folder, template, which, count)
+    if isinstance(restored.state, RunState):
+        state = devices.with_keys(trainer.mesh, restored.state, like)
+        restored = restored._replace(state=state)
     print(*restored.skipped, f"Resuming {folder} at iteration {restored.iteration}.")
     if (before := restored.meta.get("shards", 1)) != count:
         print(

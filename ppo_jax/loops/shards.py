@@ -68,6 +68,52 @@ def iterate_on(
     return over(mesh, one, (SPECS, SAME), (SPECS, SAME))
 
 
+def learn_on(mesh: Mesh, learn: Callable[..., tuple[RunState, Metrics]]) -> Any:
+    """Returns what all shards learn from rollouts that each has taken on its host.
+
+    Args:
+      mesh: of P devices, one of this process.
+      learn: `learn_from` of one shard, along `AXIS`.
+
+    Returns:
+      A function with arguments of this process's shard, as `iterate` calls it; what it
+      returns is this process's too.
+    """
+
+    def one(run: RunState, mine: Any, hparams: Hyperparams) -> Any:
+        rollout, metrics, key = jax.tree.map(lambda x: x[0], mine)
+        run, metrics = learn(unstack(run), rollout, metrics, hparams, key)
+        return stack(run), metrics
+
+    together = jax.jit(over(mesh, one, (SPECS, OWN, SAME), (SPECS, SAME)))
+
+    def on_host(
+        run: RunState, rollout: Any, metrics: Metrics, hparams: Hyperparams, key: Key
+    ) -> tuple[RunState, Metrics]:
+        mine = _row((rollout, metrics, key))
+        mine = jax.tree.map(lambda x: _join(mesh, OWN, x), mine)
+        run, metrics = together(to_all(mesh, run), mine, hparams)
+        return to_one(run), jax.tree.map(_here, metrics)
+
+    return on_host
+
+
+def to_all(mesh: Mesh, run: RunState) -> RunState:
+    """Returns this process's shard of a run as its row of all; nothing is sent."""
+    parts = _stack_jitted(run)
+    return RunState(
+        *(
+            jax.tree.map(lambda x, spec=spec: _join(mesh, spec, x), part)
+            for part, spec in zip(parts, PARTS, strict=True)
+        )
+    )
+
+
+def to_one(run: RunState) -> RunState:
+    """Returns this process's shard of a run, on its own device."""
+    return _unstack_jitted(jax.tree.map(_here, run))
+
+
 def stack(run: RunState) -> RunState:
     """Returns the run of one shard as a row of all."""
     return _on_own(lambda x: x[None], run)
@@ -107,6 +153,25 @@ def fingerprint(tree: Any) -> Array:
     return total
 
 
+def _join(mesh: Mesh, spec: PartitionSpec, x: Array) -> Array:
+    """Returns an array of this process's device as a part of that of all."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = _join(mesh, spec, jax.random.key_data(x))
+        return jax.random.wrap_key_data(data)
+    shape = x.shape if spec == SAME else (mesh.size, *x.shape[1:])
+    (device,) = mesh.local_devices
+    return jax.make_array_from_single_device_arrays(
+        shape, NamedSharding(mesh, spec), [jax.device_put(x, device)]
+    )
+
+
+def _here(x: Array) -> Array:
+    """Returns what this process has of an array."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_here(jax.random.key_data(x)))
+    return x.addressable_data(0)
+
+
 def _bits(x: Array) -> Array:
     if x.dtype == jnp.bool_:
         return x
@@ -117,3 +182,7 @@ def _bits(x: Array) -> Array:
 def _on_own(change: Callable[[Array], Array], run: RunState) -> RunState:
     own = {name: getattr(run, name) for name in run._fields if name != "train"}
     return run._replace(**jax.tree.map(change, own))
+
+
+_row = jax.jit(lambda tree: jax.tree.map(lambda x: x[None], tree))
+_stack_jitted, _unstack_jitted = jax.jit(stack), jax.jit(unstack)

@@ -1,6 +1,7 @@
 """The whole run as pure functions: start, one iteration, all iterations."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
@@ -8,7 +9,10 @@ from ppo_jax.learning.algorithm import Algorithm
 from ppo_jax.loops.episodes import init_episodes, over_shards
 from ppo_jax.loops.rollout import Scan, collect
 from ppo_jax.policies.shards import Axis, own_key
-from ppo_jax.types import Array, Env, Hyperparams, Key, Metrics, RunState
+from ppo_jax.types import Array, Env, Hyperparams, Key, Metrics, Rollout, RunState
+
+# (run, rollout, metrics of it, hparams, key) -> (run, metrics)
+Learn = Callable[..., tuple[RunState, Metrics]]
 
 
 def init_run(
@@ -58,13 +62,15 @@ def iterate(
     on_collected: Callable[[], None] = lambda: None,
     axis: Axis = None,
     keep_trail: bool = False,
+    learn: Learn | None = None,
 ) -> tuple[RunState, Metrics]:
     """Runs one iteration: `num_steps` steps of every environment, then the update.
 
     Where the loop runs on the host `on_collected` is called between the two. Along a
     mesh axis, which is also `make_ppo`'s, each shard steps environments of its own, and
     all learn from all of them. With `keep_trail` the metrics have the states of
-    environments in JAX too, see `collect`.
+    environments in JAX too, see `collect`. `learn` is `learn_from`, where it is to be
+    another program than what is around it.
 
     Returns:
       The run after it, and the metrics of `collect` and `PPO.update`.
@@ -74,9 +80,24 @@ def iterate(
         ppo, env, num_steps, run, act_key, scan, keep_trail
     )
     on_collected()
-    episode_metrics = over_shards(
-        axis, episode_metrics, len(run.episodes.episode_return)
-    )
+    if learn is None:
+        learn = partial(learn_from, ppo, axis)
+    run, metrics = learn(run, rollout, episode_metrics, hparams, update_key)
+    return run._replace(key=key), metrics
+
+
+def learn_from(
+    ppo: Algorithm,
+    axis: Axis,
+    run: RunState,
+    rollout: Rollout,
+    episode_metrics: Metrics,
+    hparams: Hyperparams,
+    update_key: Key,
+) -> tuple[RunState, Metrics]:
+    """Returns the run after the update, and all metrics: what `collect` does not do."""
+    num_envs = len(run.episodes.episode_return)
+    episode_metrics = over_shards(axis, episode_metrics, num_envs)
     if ppo.rnd is not None:
         sums, rollout, rnd_metrics = ppo.rnd.reward(run.train.rnd, run.rnd, rollout)
         run, episode_metrics = run._replace(rnd=sums), episode_metrics | rnd_metrics
@@ -86,7 +107,7 @@ def iterate(
     else:
         train, carry, metrics = ppo.update_with_memory(*arguments)
         run = run._replace(carry=carry)
-    return run._replace(train=train, key=key), episode_metrics | metrics
+    return run._replace(train=train), episode_metrics | metrics
 
 
 def train(

@@ -60,6 +60,8 @@ def read(path: Path, template: Any) -> Any:
 def _read_by_orbax(path: Path, template: Any) -> Any:
     import orbax.checkpoint as ocp
 
+    if jax.process_count() > 1:  # each reads all, and nothing of devices
+        template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
     with _checkpointer() as checkpointer:
         args = ocp.args.StandardRestore(_without_empty(template))
         restored = jax.tree.leaves(checkpointer.restore(path.absolute(), args=args))
@@ -157,4 +159,9 @@ def _checkpointer() -> Any:
 
     # What its threads meet is raised as well: nobody needs their tracebacks.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    if jax.process_count() == 1:
+        return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    own = jax.process_index()  # or it would wait for processes that do not write
+    alone = ocp.options.MultiprocessingOptions(own, active_processes={own})
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)

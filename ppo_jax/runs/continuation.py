@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from ppo_jax.runs import devices, processes
 from ppo_jax.runs.trainers import Trainer, start
 from ppo_jax.types import Env, RunState, Simulator, TrainState
 
@@ -36,13 +37,19 @@ def with_simulator(saved: RunState, fresh: RunState) -> RunState:
 
 def about_simulator(env: Env) -> dict[str, Any]:
     """Returns what is kept beside a run's arrays of the simulator that steps it."""
-    return {"simulator": env.state_dict()} if isinstance(env, Simulator) else {}
+    if not isinstance(env, Simulator):
+        return {}
+    first, *others = processes.values_of_all(env.state_dict())
+    return {"simulator": first} | ({"simulators": [first, *others]} if others else {})
 
 
 def put_back(env: Env, about: Mapping[str, Any]) -> None:
     """Lets a simulator go on from what `about_simulator` kept, at its next reset."""
     if isinstance(env, Simulator):
-        env.load_state_dict(about.get("simulator", {}))
+        of_each = about.get("simulators", [])
+        is_as_it_was = len(of_each) == processes.count()
+        own = of_each[processes.index()] if is_as_it_was else about.get("simulator", {})
+        env.load_state_dict(own)
 
 
 def resume(
@@ -69,4 +76,4 @@ def resume(
     fresh = start(trainer, jax.random.fold_in(seed, learned.iteration))
     if isinstance(saved, TrainState):
         return fresh._replace(train=saved)
-    return with_simulator(saved, fresh)
+    return devices.place(trainer.mesh, with_simulator(saved, fresh))

@@ -93,21 +93,38 @@ def as_shapes(mesh: Mesh | None, run: RunState) -> RunState:
 
 
 def whole(mesh: Mesh | None, run: RunState) -> RunState:
-    """Returns a run with all shards on the host, in every process: to be saved."""
+    """Returns a run with all shards on the host, in every process: to be saved.
+
+    Of several devices keys are their numbers, as `saved_shapes` says.
+    """
+    return run if mesh is None else processes.gather(run)
+
+
+def saved_shapes(mesh: Mesh | None, run: RunState) -> RunState:
+    """Returns the shapes and types of what `whole` gives, of those of a run."""
     if mesh is None:
         return run
-
-    def typed(x: Any, like: Any) -> Any:
-        return jax.random.wrap_key_data(x) if _is_key(like) else x
-
-    return jax.tree.map(typed, processes.gather(run), run)
+    numbers = jax.eval_shape(lambda run: jax.tree.map(_numbers, run), run)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), numbers)
 
 
-def here(mesh: Mesh | None, train: TrainState) -> TrainState:
-    """Returns what was learned on one device of this process, to act with."""
+def with_keys(mesh: Mesh | None, saved: RunState, like: RunState) -> RunState:
+    """Returns what `whole` gave with its keys as keys again."""
     if mesh is None:
-        return train
-    return jax.tree.map(lambda x: x.addressable_data(0), train)
+        return saved
+    return jax.tree.map(
+        lambda x, y: jax.random.wrap_key_data(x) if _is_key(y) else x, saved, like
+    )
+
+
+def here(mesh: Mesh | None, same: Any) -> Any:
+    """Returns what is the same on all devices from one of this process.
+
+    For instance what was learned, to act with.
+    """
+    if mesh is None:
+        return same
+    return jax.tree.map(lambda x: x.addressable_data(0), same)
 
 
 def require_equal(mesh: Mesh | None, train: TrainState) -> None:
@@ -134,6 +151,10 @@ def _put(x: Any, sharding: NamedSharding) -> Any:
     if getattr(x, "sharding", None) == sharding:
         return x
     return processes.spread(x, sharding)
+
+
+def _numbers(x: Any) -> Any:
+    return jax.random.key_data(x) if _is_key(x) else x
 
 
 def _is_key(x: Any) -> bool:

@@ -15,7 +15,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ class Cluster(NamedTuple):
     coordinator_address: str | None = None  # HOST:PORT of process 0
     num_processes: int | None = None
     process_id: int | None = None
+    local_device_ids: int | None = None  # the GPU of this process; None: all it sees
 
 
 @contextmanager
@@ -70,6 +71,22 @@ def count() -> int:
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
+def index() -> int:
+    """Returns the number of this process, from 0."""
+    return jax.process_index() if count() > 1 else 0
+
+
+def own_device(name: str) -> str:
+    """Returns this process's device where `name` is that of one process: its own GPU.
+
+    Args:
+      name: as torch calls devices; one that has a number above 0 is meant as it is.
+    """
+    if count() == 1 or name not in ("cuda", "cuda:0"):
+        return name
+    return f"cuda:{jax.local_devices()[0].local_hardware_id or 0}"
+
+
 def agree(make: Callable[[], Any]) -> Any:
     """Returns in all processes what a function returns in process 0.
 
@@ -77,20 +94,63 @@ def agree(make: Callable[[], Any]) -> Any:
       make: called by process 0 alone; what it returns survives JSON.
 
     Raises:
-      ValueError: `make` raised a ValueError or an OSError; in all processes.
+      ValueError: `make` raised something; in the other processes. In process 0 it is
+        what it was.
     """
     if count() == 1:
         return make()
-    message = {}
+    message, mine = {}, None
     if is_first():
         try:
             message = {"value": make()}
-        except (ValueError, OSError) as error:
-            message = {"error": str(error)}
+        except Exception as error:
+            message, mine = {"error": str(error)}, error
     message = json.loads(_broadcast(json.dumps(message).encode()))
+    if mine is not None:
+        raise mine
     if "error" in message:
         raise ValueError(message["error"])
     return message["value"]
+
+
+@contextmanager
+def in_first(enter: Callable[[], AbstractContextManager[Any]]) -> Iterator[Any]:
+    """Enters a context in process 0 alone, and gives there what that gives; else None.
+
+    Raises:
+      ValueError: it cannot be entered; in all processes, see `agree`.
+    """
+    with ExitStack() as stack:
+        entered: list[Any] = []
+        agree(lambda: entered.append(stack.enter_context(enter())))
+        yield entered[0] if entered else None
+
+
+def values_of_all(value: Any) -> list[Any]:
+    """Returns the value of every process, in their order; it survives JSON."""
+    if count() == 1:
+        return [value]
+    text = json.dumps(value).encode()
+    length = most(len(text))
+    padded = np.zeros((1, 1 << length.bit_length()), np.uint8)
+    padded[0, : len(text)] = np.frombuffer(text, np.uint8)
+    rows = _all_gather(padded)
+    return [json.loads(bytes(row).rstrip(b"\0")) for row in rows]
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Says in a sentence that another process is gone, where a program meets it.
+
+    Raises:
+      ConnectionError: another process has ended.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        raise _gone(error) from error
 
 
 def least(number: int) -> int:
@@ -242,8 +302,12 @@ def _exchange(collective: Callable[[Any], Any], tree: Any) -> Any:
     try:
         return collective(tree)
     except (ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConnectionError(
-            f"another process has ended ({reason}): see what it said; finished chunks "
-            "are kept, start all processes again with --resume"
-        ) from error
+        raise _gone(error) from error
+
+
+def _gone(error: Exception) -> ConnectionError:
+    reason = str(error).partition("\n")[0]
+    return ConnectionError(
+        f"another process has ended ({reason}): see what it said; what was saved is "
+        "kept, start all processes again with --resume"
+    )

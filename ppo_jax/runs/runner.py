@@ -11,18 +11,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from ppo_jax.learning.ppo import jitted
 from ppo_jax.loops.episodes import with_gaps
 from ppo_jax.loops.programs import simulator_errors
-from ppo_jax.loops.rollout import host_scan
 from ppo_jax.loops.trail import Trail
-from ppo_jax.loops.training import iterate
 from ppo_jax.runs import (
     checkpoint,
     devices,
@@ -30,6 +28,7 @@ from ppo_jax.runs import (
     folders,
     lock,
     metrics,
+    processes,
     profiling,
     signals,
     storage,
@@ -37,7 +36,7 @@ from ppo_jax.runs import (
 from ppo_jax.runs.continuation import about_simulator, saved_part
 from ppo_jax.runs.curves import Curves, open_curves
 from ppo_jax.runs.loggers import names as loggers
-from ppo_jax.runs.trainers import Trainer, lower, start
+from ppo_jax.runs.trainers import Trainer, lower, start, step_on_host
 from ppo_jax.types import Env, RunState, Simulator
 
 
@@ -112,10 +111,9 @@ def run_training(
         a logger cannot be used.
     """
     config = trainer.config
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock.held(folder):
+    with processes.in_first(partial(_held, folder)):
         if run is not None:  # damage is found before anything is compiled
-            metrics.check_table(folder)
+            processes.agree(partial(metrics.check_table, folder))
         others = loggers.beside(config.logger)
         step, first_run = _compile(trainer, run)
         on_compiled()
@@ -124,7 +122,8 @@ def run_training(
             raise ValueError(
                 f"{folder} has already done {first} iterations: ask for more"
             )
-        with open_curves(folder, config, others, first, on_note) as curves:
+        opened = partial(open_curves, folder, config, others, first, on_note)
+        with processes.in_first(opened) as curves:
             iterations = _iterations(trainer, step, first_run, folder, on_nan)
             iterations = profiling.traced(iterations, folder, profile, on_note)
             outcome = _until_the_end(
@@ -141,11 +140,16 @@ def run_training(
     return outcome
 
 
+def _held(folder: Path) -> AbstractContextManager[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return lock.held(folder)
+
+
 def _until_the_end(
     trainer: Trainer,
     folder: Path,
     iterations: Iterator[tuple[RunState, Progress]],
-    curves: Curves,
+    curves: Curves | None,
     seconds_before: float,
     on_iteration: Callable[[Progress], None],
     on_signal: Callable[[str], None],
@@ -157,19 +161,22 @@ def _until_the_end(
     with signals.collected() as received:
         for run, progress in iterations:
             done, seconds = progress.iteration, seconds_before + progress.seconds
-            curves.write(done - 1, progress.scalars, seconds)
+            if curves:
+                curves.write(done - 1, progress.scalars, seconds)
             on_iteration(progress)
-            on_learned(done, run.train)
-            stop = bool(received) and done < config.max_iterations
+            on_learned(done, devices.here(trainer.mesh, run.train))
+            number = processes.most(received[0] if received else 0)
+            stop = bool(number) and done < config.max_iterations
             if stop:
-                on_signal(signal.Signals(received[0]).name)
+                on_signal(signal.Signals(number).name)
             is_last = stop or done == config.max_iterations
             if is_last or done % config.save_interval == 0:
                 path = _save(trainer, folder, run, progress, seconds, record)
-                curves.save_model(path, done - 1)
+                if curves:
+                    curves.save_model(path, done - 1)
                 record = None
             if is_last:
-                stopped_by = signal.Signals(received[0]).name if stop else None
+                stopped_by = signal.Signals(number).name if stop else None
                 run = run._replace(train=devices.here(trainer.mesh, run.train))
                 outcome = Outcome(run, folder, progress, stopped_by)
             if stop:
@@ -185,15 +192,12 @@ def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
     when it first comes to them.
     """
     lowered = lower(trainer)
+    run = devices.place(trainer.mesh, run) if run else None
     if trainer.loops_on_host:
-        num_steps = trainer.config.num_steps_per_env
-        step = partial(
-            iterate, jitted(trainer.ppo), trainer.env, num_steps, scan=host_scan
-        )
-        return step, run or start(trainer)
+        return step_on_host(trainer), run or start(trainer)
     with ThreadPoolExecutor(1) as other_thread:
         compiled = other_thread.submit(lowered.compile)
-        run = devices.place(trainer.mesh, run) if run else start(trainer)
+        run = run or start(trainer)
         return compiled.result(), run
 
 
@@ -219,6 +223,7 @@ def _iterations(
     for done in range(first + 1, config.max_iterations + 1):
         begun = time.perf_counter()
         with (
+            processes.together(),
             simulator_errors(trainer.env, config.num_steps_per_env),
             jax.profiler.StepTraceAnnotation("iteration", step_num=done),
         ):
@@ -252,7 +257,11 @@ def _iterations(
 def _simulator_log(env: Env) -> dict[str, float]:
     if not isinstance(env, Simulator):
         return {}
-    return {f"log/{tag}": value for tag, value in env.drain_log().items()}
+    logs = processes.values_of_all(env.drain_log())
+    values = {
+        tag: [log[tag] for log in logs if tag in log] for log in logs for tag in log
+    }
+    return {f"log/{tag}": sum(x) / len(x) for tag, x in values.items()}
 
 
 def _save(
@@ -268,12 +277,16 @@ def _save(
     meta = _meta(progress, seconds) | about_simulator(trainer.env)
     if trainer.mesh:
         meta["shards"] = devices.size(trainer.mesh)
-    try:
-        with storage.writing(folder):
-            keep = trainer.config.keep_checkpoints
-            return checkpoint.save(folder, run, meta, keep, record or (lambda: None))
-    except checkpoint.NotFinite as error:
-        raise finite.not_finite(folder, progress.iteration, error.path) from None
+
+    def write() -> str:
+        on_written, keep = record or (lambda: None), trainer.config.keep_checkpoints
+        try:
+            with storage.writing(folder):
+                return str(checkpoint.save(folder, run, meta, keep, on_written))
+        except checkpoint.NotFinite as error:
+            raise finite.not_finite(folder, progress.iteration, error.path) from None
+
+    return Path(processes.agree(write))
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, float]:

@@ -16,8 +16,8 @@ from ppo_jax.learning.symmetry_check import check_augmentation
 from ppo_jax.loops import evaluation, shards
 from ppo_jax.loops.programs import jit, simulator_errors
 from ppo_jax.loops.rollout import host_scan
-from ppo_jax.loops.training import init_run, iterate
-from ppo_jax.runs import devices
+from ppo_jax.loops.training import init_run, iterate, learn_from
+from ppo_jax.runs import devices, processes
 from ppo_jax.runs.config import (
     Config,
     DistillationAlgorithm,
@@ -127,7 +127,31 @@ def start(trainer: Trainer, key: Key | None = None) -> RunState:
             key = devices.place_same(trainer.mesh, key)
             return jax.block_until_ready(trainer.init(key))
         ppo, env, hparams = jitted(trainer.ppo), trainer.env, trainer.hparams
-        return init_run(ppo, env, hparams, key, at_random)
+        if trainer.mesh is None:
+            return init_run(ppo, env, hparams, key, at_random)
+        hparams = devices.here(trainer.mesh, hparams)
+        run = init_run(ppo, env, hparams, key, at_random, processes.index())
+        return shards.to_all(trainer.mesh, run)
+
+
+def step_on_host(trainer: Trainer) -> Any:
+    """Returns `Trainer.iterate` as a loop on the host, for what cannot be jitted.
+
+    It also takes `on_collected`, see `iterate`. Along a mesh each process steps its own
+    simulator; all learn in one program.
+    """
+    env, num_steps, mesh = trainer.env, trainer.config.num_steps_per_env, trainer.mesh
+    step = partial(iterate, jitted(trainer.ppo), env, num_steps, scan=host_scan)
+    if mesh is None:
+        return step
+    learn = partial(learn_from, trainer.ppo, shards.AXIS)
+    learn = shards.learn_on(mesh, learn)
+
+    def along(run: RunState, hparams: Hyperparams, **how: Any) -> Any:
+        mine, metrics = step(shards.to_one(run), hparams, learn=learn, **how)
+        return shards.to_all(mesh, mine), metrics
+
+    return along
 
 
 def abstract_run(trainer: Trainer) -> RunState:

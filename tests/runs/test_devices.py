@@ -1,16 +1,13 @@
 """One policy on two devices of the CPU: real processes of train.py."""
 
-import csv
 import os
 
-import jax
-import numpy as np
 import pytest
 import running
+from comparing import assert_same_runs, learned_in, rows_of, run_in
 
 from ppo_jax.cli import entry
-from ppo_jax.cli.tasks import make_trainer
-from ppo_jax.runs import checkpoint, folders, metrics, trainers
+from ppo_jax.runs import folders
 
 SCRIPT = str(running.ROOT / "train.py")
 TWO = "--xla_force_host_platform_device_count=2"
@@ -18,7 +15,6 @@ RUN = (
     *(*running.TINY, "--devices=2", "actor.obs_normalization=true", "save_interval=2"),
     *("--logger=none", "--seed=3"),
 )
-TIMING = {"seconds", "iteration_time", "steps_per_second"}
 
 
 def train(home, *argv, flags=TWO):
@@ -27,24 +23,6 @@ def train(home, *argv, flags=TWO):
     flags = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     process = running.start(home, SCRIPT, *argv, XLA_FLAGS=flags)
     return running.finish(process)
-
-
-def run_in(home):
-    (run,) = (home / folders.LOG_ROOT / "Cartpole").iterdir()
-    return run
-
-
-def rows_of(run):
-    """What metrics.csv says, but for what a clock did."""
-    with (run / metrics.TABLE).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
-
-
-def learned_in(run):
-    template = trainers.abstract_run(make_trainer(folders.load_config(run))).train
-    restored = checkpoint.restore_train(run, template)
-    return restored.iteration, jax.tree.map(np.asarray, restored.state)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +43,7 @@ def test_a_run_on_two_devices_is_resumed_bit_for_bit(whole, tmp_path):
     code, out, err = train(tmp_path, "--resume", "--max_iterations=4")
     assert code == 0, (out, err)
     assert "128 steps" in out
-    ours, wanted = learned_in(run_in(tmp_path)), learned_in(whole)
-    jax.tree.map(np.testing.assert_array_equal, ours, wanted)
-    assert rows_of(run_in(tmp_path)) == rows_of(whole)
+    assert_same_runs(run_in(tmp_path), whole)
 
 
 @pytest.mark.slow
