@@ -7,6 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ppo_jax.runs.loggers import beside, wandb_files
 
+pytest.importorskip("rsl_rl", reason="needs Isaac Lab: uv sync --extra isaaclab")
+
 VALUES = {"Loss/value": 0.5, "Policy/kl": 0.25}
 
 
