@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ppo_jax.compiling import Program, is_traced
+from ppo_jax.compiling import Program
 
 CALL = re.compile(r"\bxla_buffer_python_\w+_callback\b")
 # func.func private @name(          in StableHLO
@@ -60,18 +60,18 @@ class SimulatorProgram(Program):
         super().__init__(function, compiler_options={**ours, **theirs}, **options)
         self._checked: set[Any] = set()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the program; compiles and checks it when it is new."""
-        leaves, treedef = jax.tree.flatten((args, kwargs))
-        signature = (treedef, *map(_kind, leaves))
-        if signature not in self._checked and not is_traced(leaves):
-            self.lower(*args, **kwargs).compile()  # which jax keeps for the next line
-            self._checked.add(signature)
-        return super().__call__(*args, **kwargs)
-
     def lower(self, *args: Any, **kwargs: Any) -> LoweredProgram:
         """Traces it for arguments, or for their shapes and types."""
         return LoweredProgram(super().lower(*args, **kwargs))
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the program; compiles and checks it when it is new."""
+        leaves, treedef = jax.tree.flatten((args, kwargs))
+        signature = (treedef, *map(_kind, leaves))
+        if signature not in self._checked:
+            self.lower(*args, **kwargs).compile()  # which jax keeps for the next line
+            self._checked.add(signature)
+        return super()._run(*args, **kwargs)
 
 
 def require_same_calls(lowered: str, compiled: str) -> None:

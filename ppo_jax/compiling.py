@@ -41,15 +41,13 @@ class Program:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the program; compiles it when it is new."""
-        if is_traced(args, kwargs):
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs))):
             return self._function(*args, **kwargs)
-        return self._jitted(*args, **kwargs)
+        return self._run(*args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """Traces it for arguments, or for their shapes and types."""
         return self._jitted.lower(*args, **kwargs)
 
-
-def is_traced(*trees: Any) -> bool:
-    """Returns whether these are arguments of a function that is part of a program."""
-    return any(isinstance(x, Tracer) for x in jax.tree.leaves(trees))
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        return self._jitted(*args, **kwargs)
