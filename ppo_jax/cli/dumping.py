@@ -13,12 +13,12 @@ from ppo_jax.runs.config_fields import to_dict
 NUM_ITERATIONS = 2  # of which the states are kept
 
 
-def check(config: Config) -> None:
+def check(config: Config, in_processes: bool) -> None:
     """Raises ValueError if a run could not keep what leads to a NaN."""
-    if config.devices != 1:
+    if config.devices != 1 or in_processes:
         raise ValueError(
-            f"--dump_nan keeps the states of one device, not of devices = "
-            f"{config.devices}: leave one of them away"
+            "--dump_nan keeps the environments of one device in one process: leave it "
+            "away, or give --devices 1 and no --num_processes"
         )
     if not config.check_for_nan:
         raise ValueError(

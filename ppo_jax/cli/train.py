@@ -157,7 +157,7 @@ def start(arguments: Arguments) -> int:
     from ppo_jax.runs import processes, trainers
     from ppo_jax.types import Simulator
 
-    with open_trainer(config, **how_to_open(config, arguments)) as trainer:
+    with open_trainer(config, **how_to_open(arguments)) as trainer:
         trainers.lower(trainer)  # what does not fit must fail before there is a folder
         run = None
         if "checkpoint" in arguments.flags:
@@ -184,8 +184,7 @@ def configured(arguments: Arguments) -> tuple[Config, Arguments]:
     config = override(defaults, config_overrides(arguments))
     if "checkpoint" in arguments.flags:  # what is not there must fail at once
         weights.check_source(str(arguments.flags["checkpoint"]), config)
-    loggers.beside(config.logger)
-    check_films(config, arguments)
+    check_extras(config, arguments)
     return config, arguments
 
 
@@ -206,10 +205,9 @@ def resume(arguments: Arguments) -> int:
         config = override(saved, given)
         refuse_changes(folder, saved, config)
         processes.agree(partial(metrics.check_table, folder))
-        loggers.beside(config.logger)
-        check_films(config, arguments)
+        check_extras(config, arguments)
         announce(config)
-        with open_trainer(config, **how_to_open(config, arguments)) as trainer:
+        with open_trainer(config, **how_to_open(arguments)) as trainer:
             restored = weights.restore(trainer, folder, which)
             trainers.lower(trainer)
             run = continuation.resume(trainer, restored.state, restored.meta)
@@ -219,15 +217,8 @@ def resume(arguments: Arguments) -> int:
             return train(trainer, folder, run, seconds, started, arguments)
 
 
-def how_to_open(config: Config, arguments: Arguments) -> dict[str, bool]:
+def how_to_open(arguments: Arguments) -> dict[str, bool]:
     """Returns what flags ask of the environments, see `tasks.make_trainer`."""
-    if "dump_nan" in arguments.flags:
-        if config.devices != 1 or {"distributed", *workers.FLAGS} & {*arguments.flags}:
-            raise ValueError(
-                "--dump_nan keeps the environments of one device in one process: leave "
-                "it away, or give --devices 1 and no --num_processes"
-            )
-        dumping.check(config)
     return {
         "spread": True,
         "film": "video" in arguments.flags,
@@ -330,8 +321,12 @@ def signalled(name: str | None) -> int:
     return 128 + signal.Signals[name] if name else 0
 
 
-def check_films(config: Config, arguments: Arguments) -> None:
-    """Raises ValueError if films are asked for beside training that cannot be made."""
+def check_extras(config: Config, arguments: Arguments) -> None:
+    """Raises ValueError if a logger, films or a dump are asked for that cannot be."""
+    loggers.beside(config.logger)
+    in_processes = bool({"distributed", *workers.FLAGS} & arguments.flags.keys())
+    if "dump_nan" in arguments.flags:
+        dumping.check(config, in_processes)
     interval = command_line.whole_number(arguments, "video_interval", 0)
     filming_beside.check(config.task, interval)
 

@@ -114,7 +114,12 @@ def test_nothing_is_kept_unless_it_is_asked_for():
     ("script", "argv", "sentence"),
     [
         (train, ("--dump_nan", "check_for_nan=false"), "leave one of them away"),
-        (train, ("--dump_nan", "--devices=2"), "keeps the states of one device"),
+        (
+            train,
+            ("--dump_nan", "--devices=2"),
+            "environments of one device in one process",
+        ),
+        (train, ("--dump_nan", "--num_processes=2"), "of one device in one process"),
         (play, ("--dump_nan", "gone.npz"), "gone.npz: there is no such file"),
         (play, ("--dump_nan", "breaking.py"), "is no file that train.py --dump_nan"),
         (play, ("--dump_nan", "x.npz", "--seed", "3"), "has no use for seed"),

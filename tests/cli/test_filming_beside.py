@@ -80,7 +80,7 @@ def test_one_that_hangs_is_ended(trained, tmp_path, monkeypatch):
     films.show(1, learned)
     begun = time.monotonic()
     films.close(0.5)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
     assert notes == ["a film of this training was not ready when it ended"]
 
 
@@ -103,14 +103,16 @@ def test_training_is_the_same_and_leaves_films(tmp_path, monkeypatch, capsys):
     """The weights do not change by being looked at; the report shows the last film."""
     monkeypatch.chdir(tmp_path)
     argv = (*running.TINY, "--max_iterations=2", "--logger=none", "save_interval=1")
-    assert running.call(train, *argv, "--video_interval=1") == 0
+    assert running.call(train, *argv, "--video_interval=1", "--run_name=seen") == 0
     (run,) = (tmp_path / folders.LOG_ROOT / "Cartpole").iterdir()
     newest = run / "videos" / "iteration_2.mp4"
     assert (
         f"  video           {newest.relative_to(tmp_path)}" in capsys.readouterr().out
     )
     assert "data:video/mp4;base64," in (run / "report.html").read_text()
-    seen, alone = (metrics.read_table(x) for x in (run, running.tiny_run()))
+    assert running.call(train, *argv, "--run_name=alone") == 0
+    (other,) = set(run.parent.iterdir()) - {run}
+    seen, alone = (metrics.read_table(x) for x in (run, other))
     for name in ("value_loss", "kl", "surrogate_loss"):
         np.testing.assert_array_equal(seen[name], alone[name])
 

@@ -218,7 +218,7 @@ def test_what_cannot_go_well_is_a_line(folder, monkeypatch, name, sentences):
     assert len(notes) == len(sentences), notes
     for note, sentence in zip(notes, sentences, strict=True):
         assert sentence in note.replace(log, "LOG")
-    until(lambda: not runs(folder, name), seconds=10)
+    until(lambda: not runs(folder, name))
 
 
 def runs(folder, name):

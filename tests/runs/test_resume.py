@@ -193,7 +193,7 @@ def test_second_ctrl_c_stops_at_once(tmp_path):
     started = time.monotonic()
     code, _, err = running.finish(process)
     assert code == 130
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert err.count("\n") == 1
     assert "stopped at once" in err
     assert checkpoint.iterations(only_run(tmp_path)) == [5]

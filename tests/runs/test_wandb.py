@@ -30,6 +30,7 @@ def offline(monkeypatch):
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(beside, "SECONDS_TO_END", 240.0)  # on a busy machine too
 
 
 def pieces(run):

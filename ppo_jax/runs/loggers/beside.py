@@ -22,7 +22,7 @@ from ppo_jax.runs.table import TABLE
 MOST_WAITING = 100_000  # messages that a logger has not answered yet
 PAUSES = (0.5, 2.0, 10.0)  # seconds before it tries again what failed
 SECONDS_UNTIL_SAID = 60.0  # without an answer
-SECONDS_TO_END = 30.0  # without an answer, once the run has ended
+SECONDS_TO_END = 60.0  # without an answer, once the run has ended
 SECONDS_ALONE = 300.0  # that it may still need, such as to upload a checkpoint
 VIDEOS = "videos/*.mp4"
 LOGS = "loggers"  # folder of what they print
