@@ -58,15 +58,15 @@ def measure(arguments: argparse.Namespace, processes: int, runs: int) -> float:
             )
         if any(list(map(subprocess.Popen.wait, started))):
             raise SystemExit(f"{' '.join(command)} has failed")
-        return statistics.median(x for folder in folders for x in times_of(folder))
+        later = lambda times: times[len(times) // 2 :]
+        return statistics.median(x for y in folders for x in later(times_of(y)))
 
 
 def times_of(folder: Path) -> list[float]:
-    """Returns the times of the later half of a run's iterations, in s."""
+    """Returns the times of the iterations of the run in a folder, in s."""
     (table,) = folder.glob("logs/ppo_jax/*/*/metrics.csv")
     with table.open(newline="") as file:
-        times = [float(row["iteration_time"]) for row in csv.DictReader(file)]
-    return times[len(times) // 2 :]
+        return [float(row["iteration_time"]) for row in csv.DictReader(file)]
 
 
 if __name__ == "__main__":
