@@ -121,38 +121,9 @@ def minibatch_step(
         batch = batch._replace(advantage=advantage)
     found = gradient_of(network, config, loss_fn, hparams, state.params, batch)
     (loss, metrics), gradients = mean_over(axis, found)
-    learning_rate = _rate_before(config, hparams, state)
-    if config.schedule == "adaptive":
-        if "kl" not in metrics:
-            raise ValueError(
-                "schedule = 'adaptive', but the loss reports no metrics['kl']: "
-                "report it or give schedule = 'fixed'"
-            )
-        kl = jnp.where(is_first, 0.0, metrics["kl"])
-        learning_rate = adapt_learning_rate(learning_rate, kl, hparams.desired_kl)
-
-    max_norm, norms = hparams.max_grad_norm, {}
-    if moves_twice(network.shared, config):
-        gradients, norms = clip_twice(network.shared, gradients, max_norm)
-        params, opt_state = descend_twice(
-            network.shared,
-            config,
-            state.opt_state,
-            state.params,
-            gradients,
-            learning_rate,
-        )
-    else:
-        for part in gradients:  # actor and critic, each with the full norm
-            gradients[part], norms[f"grad_norm_{part}"] = clip_gradient(
-                gradients[part], max_norm
-            )
-        optimizer = OPTIMIZERS[config.optimizer]()
-        params, opt_state = descend(
-            optimizer, state.opt_state, state.params, gradients, learning_rate
-        )
-    state = state._replace(
-        params=params, opt_state=opt_state, learning_rate=learning_rate
+    learning_rate = _rate(config, hparams, state, metrics, is_first)
+    state, norms = _descended(
+        network, config, state, gradients, learning_rate, hparams.max_grad_norm
     )
     return state, metrics | norms | {"loss": loss, "learning_rate": learning_rate}
 
@@ -187,11 +158,56 @@ def gradient_of(
     return jax.tree.map(lambda x: x / config.micro_batches, total)
 
 
-def _rate_before(config: PPOConfig, hparams: Hyperparams, state: TrainState) -> Array:
-    """Returns the rate as it stands: that of the state, if it moves, else as given."""
-    if config.schedule == "adaptive":
-        return state.learning_rate
-    return jnp.asarray(hparams.learning_rate, jnp.float32)
+def _descended(
+    network: ActorCritic,
+    config: PPOConfig,
+    state: TrainState,
+    gradients: Params,
+    learning_rate: Array,
+    max_norm: Scalar,
+) -> tuple[TrainState, Metrics]:
+    """Returns the state after a step down clipped gradients, and their norms."""
+    if moves_twice(network.shared, config):
+        gradients, norms = clip_twice(network.shared, gradients, max_norm)
+        params, opt_state = descend_twice(
+            network.shared,
+            config,
+            state.opt_state,
+            state.params,
+            gradients,
+            learning_rate,
+        )
+    else:
+        norms = {}
+        for part in gradients:  # actor and critic, each with the full norm
+            gradients[part], norms[f"grad_norm_{part}"] = clip_gradient(
+                gradients[part], max_norm
+            )
+        optimizer = OPTIMIZERS[config.optimizer]()
+        params, opt_state = descend(
+            optimizer, state.opt_state, state.params, gradients, learning_rate
+        )
+    moved = {"params": params, "opt_state": opt_state, "learning_rate": learning_rate}
+    return state._replace(**moved), norms
+
+
+def _rate(
+    config: PPOConfig,
+    hparams: Hyperparams,
+    state: TrainState,
+    metrics: Metrics,
+    is_first: Array,
+) -> Array:
+    """Returns the learning rate of a step: as given, or that of the state, moved."""
+    if config.schedule != "adaptive":
+        return jnp.asarray(hparams.learning_rate, jnp.float32)
+    if "kl" not in metrics:
+        raise ValueError(
+            "schedule = 'adaptive', but the loss reports no metrics['kl']: "
+            "report it or give schedule = 'fixed'"
+        )
+    kl = jnp.where(is_first, 0.0, metrics["kl"])
+    return adapt_learning_rate(state.learning_rate, kl, hparams.desired_kl)
 
 
 def adapt_learning_rate(learning_rate: Array, kl: Array, desired_kl: Scalar) -> Array:

@@ -1,6 +1,7 @@
 """Modules of one's own, named by `class_name`: what they must return, checked early."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,41 +52,19 @@ def check_outputs(
     Raises:
       ValueError: a model returns another shape than it must; names its class.
     """
-    inputs = network.prepare(obs_stats, obs)
     num_envs = len(jax.tree.leaves(obs)[0])
     action = (num_envs,)
     if isinstance(action_space, Continuous):
         action += (action_space.dim,)
 
-    def policy() -> dict[str, Any]:
-        if network.recurrence:
-            carry = network.recurrence.initial(obs)
-            distribution = network.recurrence.step(params, inputs, carry)[0]
-        else:
-            distribution = network.policy(params, inputs)
-        chosen = distribution.mode()
-        return {
-            "mode()": chosen,
-            "sample(key)": distribution.sample(jax.random.key(0)),
-            "spread()": distribution.spread(),
-            "log_prob(action)": distribution.log_prob(chosen),
-            "entropy()": distribution.entropy(),
-            "kl_divergence(itself)": distribution.kl_divergence(distribution),
-        }
-
-    def value() -> dict[str, Any]:
-        if network.recurrence:
-            carry = network.recurrence.initial(obs)
-            return {"value": network.recurrence.value(params, inputs, carry)}
-        return {"value": network.value(params, inputs)}
-
     wanted = dict.fromkeys(("log_prob(action)", "entropy()"), (num_envs,))
     wanted |= {"kl_divergence(itself)": (num_envs,), "value": (num_envs,)}
     wanted |= {"mode()": action, "sample(key)": action}
-    for name, function in (("actor", policy), ("critic", value)):
+    inputs = network.prepare(obs_stats, obs)
+    for name, look in (("actor", _policy_of), ("critic", _value_of)):
         field = f"{name}.class_name = {models[name].class_name!r}"
         try:
-            found = jax.eval_shape(function)
+            found = jax.eval_shape(partial(look, network, params, inputs, obs))
         except Exception as error:  # whatever somebody's own code raises
             raise ValueError(
                 f"{field} cannot act on observations of {num_envs} environments "
@@ -99,3 +78,33 @@ def check_outputs(
                     f"{field} gives a {what} of the shape {list(x.shape)} for "
                     f"{num_envs} environments: it is to be {list(wanted[what])}"
                 )
+
+
+def _policy_of(
+    network: ActorCritic, params: Params, inputs: Any, obs: Obs
+) -> dict[str, Any]:
+    """Returns what is asked of an actor's distribution."""
+    if network.recurrence:
+        carry = network.recurrence.initial(obs)
+        distribution = network.recurrence.step(params, inputs, carry)[0]
+    else:
+        distribution = network.policy(params, inputs)
+    chosen = distribution.mode()
+    return {
+        "mode()": chosen,
+        "sample(key)": distribution.sample(jax.random.key(0)),
+        "spread()": distribution.spread(),
+        "log_prob(action)": distribution.log_prob(chosen),
+        "entropy()": distribution.entropy(),
+        "kl_divergence(itself)": distribution.kl_divergence(distribution),
+    }
+
+
+def _value_of(
+    network: ActorCritic, params: Params, inputs: Any, obs: Obs
+) -> dict[str, Any]:
+    """Returns what is asked of a critic."""
+    if network.recurrence:
+        carry = network.recurrence.initial(obs)
+        return {"value": network.recurrence.value(params, inputs, carry)}
+    return {"value": network.value(params, inputs)}
