@@ -5,6 +5,7 @@ Letters in the shape comments: B observations, D inputs, H hidden units, G gates
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,4 +126,14 @@ def recurrent_layer(
     outputs = apply_many(
         cell.op, count, *inputs, hidden_size=hidden_size, **cell.attributes
     )
-    return outputs[1:]
+    nan = _nan_or_zero(x, *memory)  # of which onnxruntime's operators make numbers
+    return [apply("Add", part, nan) for part in outputs[1:]]
+
+
+def _nan_or_zero(*values: Value) -> Value:
+    """Returns NaN where something in [..., D] is NaN, else 0: [..., 1]."""
+    last_axis, zero = constant([-1], dtype=np.int64), constant(0.0)
+    only_nan = [apply("Where", apply("IsNaN", x), x, zero) for x in values]
+    return reduce(
+        partial(apply, "Add"), [apply("ReduceSum", x, last_axis) for x in only_nan]
+    )

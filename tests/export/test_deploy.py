@@ -57,6 +57,15 @@ def test_the_loop_is_short():
     assert len(statements) <= 20
 
 
+def run_loop(folder, obs):
+    """Runs the loop as a robot would that senses these observations [T, D]."""
+    np.save(folder / "obs.npy", obs)
+    (folder / "robot.py").write_text(ROBOT)
+    (folder / "loop.py").write_text(loop())
+    argv = [sys.executable, "-c", WITHOUT_JAX]
+    return subprocess.run(argv, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.parametrize(
     "actor", [MLP, RNN, GRU], ids=["without memory", "lstm", "gru"]
 )
@@ -65,11 +74,18 @@ def test_the_loop_of_the_page_moves_the_robot_as_the_policy_does(tmp_path, actor
     case = Case(actor)
     seen = observed(seed=3, is_first=np.zeros((30, 3), bool))
     case.export(tmp_path / "policy.onnx", seen, metadata=FACTS)
-    np.save(tmp_path / "obs.npy", seen.obs["policy"][:, 0])
-    (tmp_path / "robot.py").write_text(ROBOT)
-    (tmp_path / "loop.py").write_text(loop())
-    subprocess.run([sys.executable, "-c", WITHOUT_JAX], cwd=tmp_path, check=True)
+    run_loop(tmp_path, seen.obs["policy"][:, 0]).check_returncode()
     action = case.played(seen)[:, 0]
     assert np.abs(action).max() > 0.5, "nothing is clipped"
     wanted = np.array([0.1, -1.0]) + np.array([0.5, 0.25]) * action.clip(-0.5, 0.5)
     np.testing.assert_allclose(np.load(tmp_path / "moves.npy"), wanted, atol=1e-5)
+
+
+def test_the_loop_does_not_move_on_a_nan(tmp_path):
+    Case(GRU).export(tmp_path / "policy.onnx", metadata=FACTS)
+    obs = np.ones((10, 5), np.float32)
+    obs[4, 1] = np.nan
+    ended = run_loop(tmp_path, obs)
+    assert ended.returncode == 1
+    assert "ValueError: what the robot senses is not a number" in ended.stderr
+    assert len(np.load(tmp_path / "moves.npy")) == 4

@@ -48,6 +48,24 @@ def test_a_file_with_memory_acts_as_ppo_play_does(tmp_path, name):
             np.testing.assert_allclose(action[0], wanted[step, env], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_nan_that_is_seen_is_a_nan_as_in_the_policy(tmp_path, name):
+    """Until memory begins anew; what is infinite saturates gates, also as there.
+
+    onnxruntime's LSTM and GRU make zeros or other numbers of a NaN, and a robot would
+    go on as if nothing had happened.
+    """
+    case, seen = Case(MEMORIES[name]), observed(seed=5)
+    path = case.export(tmp_path / "policy.onnx", dynamic_batch=True).path
+    seen.obs["policy"][3, 0, 2] = np.nan
+    seen.obs["policy"][7, 1, 4] = np.inf
+    wanted = case.played(seen)
+    assert np.isnan(wanted[3:, 0]).all(), "its episode goes on to the end"
+    assert np.isfinite(wanted[:, 2]).all(), "others are as they were"
+    found = trial.replay(path.read_bytes(), seen, case.groups).reshape(wanted.shape)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_memories_of_many_robots_have_an_axis_for_them(tmp_path):
     case = Case(LSTM2)
     written = case.export(tmp_path / "policy.onnx", dynamic_batch=True)
