@@ -29,17 +29,22 @@ from ppo_jax.runs.config_fields import override
 
 IMAGES = ROOT / "docs" / "images"
 SEEDS = (42, 1, 2)
+UNSEEN = {"Franka-Lift": (11, 12, 13, 14, 15)}  # its changes were chosen on SEEDS
 
 # What is changed against configs/, so that two CPU cores see the task learned: a small
-# network, since there the gradient steps are what takes the time.
+# network, since there the gradient steps are what takes the time. Franka-Lift observes
+# goal and cube in metres, which differ by 0.1, beside actions and speeds of 1 to 5: a
+# network that sees them as they are follows the goal late, or hovers.
 CHANGES = {
     "Cartpole": {},
     "Franka-Reach": {},
     "Franka-Lift": {
         "num_envs": 512,
-        "max_iterations": 1200,
+        "max_iterations": 600,
         "actor.hidden_dims": [64, 64],
         "critic.hidden_dims": [64, 64],
+        "actor.obs_normalization": True,
+        "critic.obs_normalization": True,
         "learning_rate": 1e-3,
         "desired_kl": 0.015,
         "num_learning_epochs": 4,
@@ -81,7 +86,7 @@ def learn(task: str) -> tuple[dict, np.ndarray]:
     }
     played_env = make(task, 200, config.clip_actions)
     evaluate_jit = jax.jit(partial(evaluate, ppo, played_env))
-    for seed in SEEDS:
+    for seed in UNSEEN.get(task, SEEDS):
         started = time.perf_counter()
         state, metrics = jax.block_until_ready(compiled(jax.random.key(seed), hparams))
         seconds = time.perf_counter() - started

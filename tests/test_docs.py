@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -136,6 +137,19 @@ def test_every_command_is_understood(script, words):
         if is_simulated:
             pytest.skip("the plan needs the simulator")
         sweep_plan.make_plan(arguments)
+
+
+def test_the_command_for_franka_lift_is_what_its_curve_was_drawn_with():
+    config = config_for("Franka-Lift")
+    page = (ROOT / "docs" / "tasks.md").read_text().replace("\\\n", " ")
+    (words,) = re.findall(r"train\.py (--task Franka-Lift .*)", page)
+    arguments = command_line.parse(shlex.split(words), train.FLAGS)
+    curve = json.loads((ROOT / "docs/images/franka_lift_curve.json").read_text())
+    drawn = override(config, curve["changes"])
+    assert override(config, train.config_overrides(arguments)) == drawn
+    for seed in curve["seeds"].values():
+        assert len(seed["episode_return"]) == drawn.max_iterations
+        assert seed["played Metrics/success_rate"] > 0.9, "a seed hovers"
 
 
 def test_every_extra_and_group_that_a_command_names_is_there():
