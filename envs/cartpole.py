@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.envs import drawing
+from ppo_jax.envs import drawing, solids
 from ppo_jax.envs.painting import Label, Scene, Shape, bar, circle, rectangle
+from ppo_jax.envs.solids import Solid, Stage
+from ppo_jax.envs.task import total
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 CART_MASS = 1.0  # kg
@@ -78,15 +80,22 @@ class Cartpole(drawing.Painted):
         self, state: CartpoleState, action: Array, key: Key, common_step: Array
     ) -> tuple[CartpoleState, Array, Array, dict[str, Array]]:
         """Pushes the cart for one control step; see `Task.step`."""
-        force = jnp.clip(FORCE_PER_ACTION * action[0], -EFFORT_LIMIT, EFFORT_LIMIT)
-        for _ in range(DECIMATION):
-            state = physics_step(state, force)
+        state = push(state, action)
         distance = jnp.abs(state.cart_position)
         terminated = distance > MAX_CART_POSITION
-        reward = self.step_dt * reward_rate(state, terminated)
+        reward = self.step_dt * total(reward_rates(state, terminated))
         success = distance <= MAX_CART_POSITION  # not ~terminated: NaN is no success
         log = {"Metrics/success_rate": success.astype(jnp.float32)}
         return state, reward, terminated, log
+
+    def reward_terms(
+        self, state: CartpoleState, action: Array, common_step: Array
+    ) -> dict[str, Array]:
+        """Returns of what the reward of `step` consists; {name: []}."""
+        state = push(state, action)
+        terminated = jnp.abs(state.cart_position) > MAX_CART_POSITION
+        rates = reward_rates(state, terminated)
+        return {name: self.step_dt * rate for name, rate in rates.items()}
 
     def observe(self, state: CartpoleState, key: Key) -> Obs:
         """Returns the state itself, [4], neither noisy nor scaled."""
@@ -108,20 +117,45 @@ class Cartpole(drawing.Painted):
             height=HEIGHT,
         )
 
+    @property
+    def stage(self) -> Stage:
+        """Seen from +x, the rail 1.2 m above the floor."""
+        return Stage((8.2, 1.6, 1.9), (0.0, 0.0, 1.3))
 
-def reward_rate(state: CartpoleState, terminated: Array) -> Array:
-    """Returns the reward per second: 1 while alive, less lean and motion; [].
+    def solids(self, state: CartpoleState) -> dict[str, Solid]:
+        """Returns cart, pole and rail; the rail lies along y."""
+        y, angle = float(state.cart_position), float(state.pole_angle)
+        pivot = np.array([0.14, y, RAIL_HEIGHT])
+        up = np.array([0.0, -np.sin(angle), np.cos(angle)])
+        cart = ((0.0, y, RAIL_HEIGHT), np.eye(3), (0.1, 0.2, 0.1), drawing.BLUE)
+        return RAIL_SOLIDS | {
+            "cart": solids.box(*cart),
+            "axle": solids.bar(pivot - (0.06, 0, 0), pivot, 0.035, drawing.INK),
+            "pole": solids.bar(pivot, pivot + up, 0.028, drawing.ORANGE),
+        }
+
+
+def reward_rates(state: CartpoleState, terminated: Array) -> dict[str, Array]:
+    """Returns the reward per second by its terms, whose sum it is; {name: []}.
 
     rate = 1 (or -2 in the step that fails) - wrap(angle)^2 - 0.01 |cart velocity|
            - 0.005 |pole velocity|
     """
     lean = jnp.mod(state.pole_angle + np.pi, 2 * np.pi) - np.pi
-    return (
-        jnp.where(terminated, -2.0, 1.0)
-        - lean**2
-        - 0.01 * jnp.abs(state.cart_velocity)
-        - 0.005 * jnp.abs(state.pole_velocity)
-    )
+    return {
+        "alive": jnp.where(terminated, -2.0, 1.0),
+        "pole upright": -(lean**2),
+        "cart still": -0.01 * jnp.abs(state.cart_velocity),
+        "pole still": -0.005 * jnp.abs(state.pole_velocity),
+    }
+
+
+def push(state: CartpoleState, action: Array) -> CartpoleState:
+    """Pushes the cart for one control step."""
+    force = jnp.clip(FORCE_PER_ACTION * action[0], -EFFORT_LIMIT, EFFORT_LIMIT)
+    for _ in range(DECIMATION):
+        state = physics_step(state, force)
+    return state
 
 
 def physics_step(state: CartpoleState, force: Array) -> CartpoleState:
@@ -155,6 +189,20 @@ def physics_step(state: CartpoleState, force: Array) -> CartpoleState:
         cart_velocity=cart_velocity,
         pole_velocity=pole_velocity,
     )
+
+
+def _rail_solids() -> dict[str, Solid]:
+    """Returns the rail on two posts, which stand where an episode fails."""
+    end = MAX_CART_POSITION + 0.2
+    ends = {"left": -end, "right": end}
+    start, stop = ((0.0, y, RAIL_HEIGHT) for y in ends.values())
+    post, foot = (0.05, 0.05, RAIL_HEIGHT / 2), (0.3, 0.12, 0.02)
+    seen = {"rail": solids.bar(start, stop, 0.03, drawing.GREY)}
+    for name, y in ends.items():
+        middle, below = (0.0, y, RAIL_HEIGHT / 2), (0.0, y, 0.02)
+        seen[f"{name} post"] = solids.box(middle, np.eye(3), post, drawing.RED)
+        seen[f"{name} foot"] = solids.box(below, np.eye(3), foot, drawing.INK)
+    return seen
 
 
 def _rail() -> list[Shape]:
@@ -204,6 +252,8 @@ def _pole(x: float, angle: float) -> list[Shape]:
 CENTER, HEIGHT = (0.0, 0.35), 4.9  # m, of a picture
 TICKS = range(-2, 3)  # m
 RAIL, SCALE = _rail(), _scale()  # painted once for all pictures of a film
+RAIL_HEIGHT = 1.2  # m above the floor, in space
+RAIL_SOLIDS = _rail_solids()
 
 
 def mirrored(obs: Obs | None, action: Array | None) -> tuple[Obs | None, Array | None]:

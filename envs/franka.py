@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.envs import drawing
+from ppo_jax.envs import drawing, solids
 from ppo_jax.envs.painting import Shape
+from ppo_jax.envs.solids import Solid, Stage
 from ppo_jax.types import Array
 
 NUM_JOINTS = 7
@@ -26,7 +27,8 @@ TOOL_OFFSET = 0.1034  # m, from the hand frame to the point between the finger t
 
 TABLE = ((-0.15, -0.6), (1.15, 0.6))  # m, corners of its top, which is at z = 0
 BASE_CENTER, BASE_HALF_SIZE = (-0.03, 0.0, 0.035), (0.1, 0.08, 0.035)  # m
-LINK_COLOR, JOINT_COLOR = "#f4f5f7", "#5a6875"
+LINK_COLOR, JOINT_COLOR, TABLE_COLOR = "#f4f5f7", "#5a6875", "#c9b79c"
+STAGE = Stage(eye=(1.85, -1.6, 0.85), target=(0.32, 0.0, 0.3), ground=-0.75)
 
 Vector = tuple[Any, Any, Any]  # three scalars: they fuse where 3x3 products would not
 
@@ -168,9 +170,41 @@ def arm(joint_position: Any, finger: float) -> list[Shape]:
     ]
 
 
+def arm_solids(joint_position: Any, finger: float) -> dict[str, Solid]:
+    """Returns the arm as `arm` draws it, in space, on a table.
+
+    Args:
+      joint_position: [7] rad.
+      finger: m, of each finger from the middle.
+    """
+    frames = forward_kinematics(np.asarray(joint_position, np.float64))
+    bars = enumerate(_arm_bars(frames))
+    return {
+        **_table(),
+        "base": solids.box(BASE_CENTER, np.eye(3), BASE_HALF_SIZE, JOINT_COLOR),
+        **{f"link {number}": solids.bar(*parts) for number, parts in bars},
+        **{name: solids.box(*x) for name, x in _hand_boxes(frames[-1], finger).items()},
+    }
+
+
 def rotation_matrix(frame: Frame) -> np.ndarray:
     """Returns the axes of a frame as columns, [3, 3]."""
     return np.column_stack([np.asarray(axis, np.float64) for axis in frame[:3]])
+
+
+def _table() -> dict[str, Solid]:
+    """Returns the table, with its top at z = 0 and legs down to the floor."""
+    (x0, y0), (x1, y1) = TABLE
+    thickness, leg, upright = 0.02, 0.03, np.eye(3)
+    middle, size = ((x0 + x1) / 2, (y0 + y1) / 2), ((x1 - x0) / 2, (y1 - y0) / 2)
+    top = solids.box((*middle, -thickness), upright, (*size, thickness), TABLE_COLOR)
+    corners = [(x, y) for x in (x0 + leg, x1 - leg) for y in (y0 + leg, y1 - leg)]
+    size = (leg, leg, -STAGE.ground / 2 - thickness)
+    legs = [
+        solids.box((*corner, STAGE.ground / 2 - thickness), upright, size, JOINT_COLOR)
+        for corner in corners
+    ]
+    return {"table": top} | {f"leg {i}": leg for i, leg in enumerate(legs)}
 
 
 def _arm_bars(frames: tuple[Frame, ...]) -> list[drawing.Capsule]:
@@ -210,15 +244,20 @@ def _across(hand: Frame, reach: float) -> drawing.Capsule:
 
 
 def _hand(hand: Frame, finger: float) -> list[Shape]:
+    boxes = _hand_boxes(hand, finger).values()
+    return [shape for parts in boxes for shape in drawing.box(VIEW, *parts)]
+
+
+def _hand_boxes(hand: Frame, finger: float) -> dict[str, tuple[Any, Any, Any, str]]:
+    """Returns centre, rotation, half size and colour of the palm and each finger."""
     rotation = rotation_matrix(hand)
     _, y, z = rotation.T
-    origin, palm = np.array(hand.origin), (0.03, 0.1, 0.033)
-    shapes = drawing.box(VIEW, origin + 0.033 * z, rotation, palm, LINK_COLOR)
-    for side in (-1.0, 1.0):
+    origin, palm, tip = np.array(hand.origin), (0.03, 0.1, 0.033), (0.01, 0.008, 0.026)
+    boxes = {"palm": (origin + 0.033 * z, rotation, palm, LINK_COLOR)}
+    for name, side in (("left finger", -1.0), ("right finger", 1.0)):
         center = origin + 0.088 * z + side * (finger + 0.008) * y
-        size = (0.01, 0.008, 0.026)
-        shapes += drawing.box(VIEW, center, rotation, size, JOINT_COLOR)
-    return shapes
+        boxes[name] = (center, rotation, tip, JOINT_COLOR)
+    return boxes
 
 
 def _shift_along(frame: Frame, axis: str, distance: float) -> Frame:

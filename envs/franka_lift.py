@@ -7,23 +7,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.envs import drawing
+from ppo_jax.envs import drawing, solids
 from ppo_jax.envs.franka import (
     DEFAULT_FINGER,
     DEFAULT_POSITION,
     FLOOR,
     NUM_FINGERS,
     NUM_JOINTS,
+    STAGE,
     TABLE,
     VIEW,
     Drive,
     arm,
+    arm_solids,
     constant,
     drive_joints,
     forward_kinematics,
     tool_point,
 )
 from ppo_jax.envs.painting import Label, Scene
+from ppo_jax.envs.solids import Solid, Stage
+from ppo_jax.envs.task import total
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 PHYSICS_DT = 0.01  # s
@@ -137,13 +141,20 @@ class FrankaLift(drawing.Painted):
         success = state.success | (lifted & (goal_distance < SUCCESS_DISTANCE))
         terminated = moved.cube_position[2] < LOST_HEIGHT
 
-        rate = cube_reward_rate(moved) - motion_cost_rate(moved, state, common_step)
+        rate = total(reward_rates(moved, state, common_step))
         log = {
             "Metrics/success_rate": success.astype(jnp.float32),
             "Metrics/lifted_rate": lifted.astype(jnp.float32),
             "Metrics/position_error": goal_distance,
         }
         return moved._replace(success=success), STEP_DT * rate, terminated, log
+
+    def reward_terms(
+        self, state: LiftState, action: Array, common_step: Array
+    ) -> dict[str, Array]:
+        """Returns of what the reward of `step` consists; {name: []}."""
+        rates = reward_rates(move(state, action), state, common_step)
+        return {name: STEP_DT * rate for name, rate in rates.items()}
 
     def observe(self, state: LiftState, key: Key) -> Obs:
         """Returns [36]: joints (9 and 9), cube (3), goal pose (7), last action (8).
@@ -185,9 +196,32 @@ class FrankaLift(drawing.Painted):
             still=FLOOR,
         )
 
+    @property
+    def stage(self) -> Stage:
+        """The arm on its table."""
+        return STAGE
 
-def cube_reward_rate(state: LiftState) -> Array:
-    """Returns what reaching, lifting and carrying the cube pay per second; [].
+    def solids(self, state: LiftState) -> dict[str, Solid]:
+        """Returns arm, cube and goal, as in the picture."""
+        cube, edges = state.cube_position, (CUBE_HALF_EDGE,) * 3
+        goal, reach = state.goal_position, SUCCESS_DISTANCE
+        return {
+            **arm_solids(state.joint_position, float(state.finger_position)),
+            "cube": solids.box(cube, np.eye(3), edges, drawing.ORANGE),
+            "goal": solids.ball(goal, reach, drawing.GREEN, 0.45),
+        }
+
+
+def reward_rates(
+    state: LiftState, old_state: LiftState, common_step: Array
+) -> dict[str, Array]:
+    """Returns the reward per second after a step by its terms; {name: []}."""
+    cost = motion_cost_rate(state, old_state, common_step)
+    return cube_reward_rates(state) | {"motion": -cost}
+
+
+def cube_reward_rates(state: LiftState) -> dict[str, Array]:
+    """Returns what reaching, lifting and carrying the cube pay per second; {name: []}.
 
     rate = near(tool to cube, 0.1) + lifted * (15 + 16 near(cube to goal, 0.3)
            + 5 near(cube to goal, 0.05)),  near(d, scale) = 1 - tanh(d / scale)
@@ -196,7 +230,7 @@ def cube_reward_rate(state: LiftState) -> Array:
     reaching = _near(_distance(state.tool_position, state.cube_position), 0.1)
     carrying = 16 * _near(goal_distance, 0.3) + 5 * _near(goal_distance, 0.05)
     lifted = state.cube_position[2] > LIFTED_HEIGHT
-    return reaching + jnp.where(lifted, 15 + carrying, 0.0)
+    return {"reach": reaching, "carry": jnp.where(lifted, 15 + carrying, 0.0)}
 
 
 def motion_cost_rate(

@@ -7,17 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppo_jax.envs import drawing
+from ppo_jax.envs import drawing, solids
 from ppo_jax.envs.franka import (
     DEFAULT_FINGER,
     DEFAULT_POSITION,
     FLOOR,
     NUM_FINGERS,
     NUM_JOINTS,
+    STAGE,
     VIEW,
     Drive,
     Frame,
     arm,
+    arm_solids,
     constant,
     drive_joints,
     forward_kinematics,
@@ -26,6 +28,8 @@ from ppo_jax.envs.franka import (
     subtract,
 )
 from ppo_jax.envs.painting import Label, Scene
+from ppo_jax.envs.solids import Solid, Stage
+from ppo_jax.envs.task import total
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 PHYSICS_DT = 1 / 120  # s
@@ -125,11 +129,8 @@ class FrankaReach(drawing.Painted):
         """Moves the arm for one control step; see `Task.step`."""
         moved = move(state, action)
         error = reach_error(moved)
-        terminated = error.position < MAX_POSITION_ERROR
-        if self.orientation:
-            terminated &= error.angle < MAX_ANGLE_ERROR
-
-        rate = self._reward_rate(moved, error, terminated, state, common_step)
+        terminated = self._is_reached(error)
+        rate = total(self._reward_rates(moved, error, terminated, state, common_step))
         log = {
             "Metrics/success_rate": terminated.astype(jnp.float32),
             "Metrics/position_error": error.position,
@@ -138,25 +139,43 @@ class FrankaReach(drawing.Painted):
             log["Metrics/orientation_error"] = error.angle
         return renew_goal(moved, key), self.step_dt * rate, terminated, log
 
-    def _reward_rate(
+    def reward_terms(
+        self, state: ReachState, action: Array, common_step: Array
+    ) -> dict[str, Array]:
+        """Returns of what the reward of `step` consists; {name: []}."""
+        moved = move(state, action)
+        error = reach_error(moved)
+        reached = self._is_reached(error)
+        rates = self._reward_rates(moved, error, reached, state, common_step)
+        return {name: self.step_dt * rate for name, rate in rates.items()}
+
+    def _is_reached(self, error: ReachError) -> Array:
+        """Returns whether the hand is where it should be; []."""
+        reached = error.position < MAX_POSITION_ERROR
+        return (
+            reached & (error.angle < MAX_ANGLE_ERROR) if self.orientation else reached
+        )
+
+    def _reward_rates(
         self,
         state: ReachState,
         error: ReachError,
         success: Array,
         old_state: ReachState,
         common_step: Array,
-    ) -> Array:
-        """Returns the reward per second after a step; []."""
+    ) -> dict[str, Array]:
+        """Returns the reward per second after a step by its terms; {name: []}."""
         late = common_step > CURRICULUM_STEP
         action_rate = jnp.sum((state.last_action - old_state.last_action) ** 2)
-        rate = (
-            10.0 * success
-            - 0.2 * error.position
-            - jnp.where(late, 5e-3, 1e-4) * action_rate
-            - 5e-3 * jnp.sum(state.last_action**2)
-            - jnp.where(late, 1e-3, 1e-4) * jnp.sum(state.joint_velocity**2)
-        )
-        return rate - 0.1 * error.angle if self.orientation else rate
+        rates = {
+            "reached": 10.0 * success,
+            "distance": -0.2 * error.position,
+            "action rate": -jnp.where(late, 5e-3, 1e-4) * action_rate,
+            "action": -5e-3 * jnp.sum(state.last_action**2),
+            "joint speed": -jnp.where(late, 1e-3, 1e-4)
+            * jnp.sum(state.joint_velocity**2),
+        }
+        return rates | ({"angle": -0.1 * error.angle} if self.orientation else {})
 
     def observe(self, state: ReachState, key: Key) -> Obs:
         """Returns [32]: joints (9 and 9, noisy), command (7), last action (7).
@@ -201,6 +220,23 @@ class FrankaReach(drawing.Painted):
             labels=[Label(f"hand to goal {100 * distance:.1f} cm")],
             still=FLOOR,
         )
+
+    @property
+    def stage(self) -> Stage:
+        """The arm on its table."""
+        return STAGE
+
+    def solids(self, state: ReachState) -> dict[str, Solid]:
+        """Returns the arm and the command, as in the picture."""
+        goal = goal_frame(state.goal_position, state.goal_yaw)
+        seen = arm_solids(state.joint_position, DEFAULT_FINGER)
+        place, reach = np.array(goal.origin), MAX_POSITION_ERROR
+        seen["goal"] = solids.ball(place, reach, drawing.GREEN, 0.45)
+        if self.orientation:
+            hand = forward_kinematics(np.asarray(state.joint_position, np.float64))[-1]
+            seen |= solids.axes("goal", place, rotation_matrix(goal), 0.12)
+            seen |= solids.axes("hand", hand.origin, rotation_matrix(hand), 0.12)
+        return seen
 
 
 def move(state: ReachState, action: Array) -> ReachState:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ppo_jax.envs import drawing
+from ppo_jax.envs import drawing, solids
 from ppo_jax.envs.painting import Label, Scene, circle
+from ppo_jax.envs.solids import Solid, Stage
 from ppo_jax.types import Array, Continuous, Key, Obs
 
 MIN_DELAY, MAX_DELAY = 4, 12  # steps from the cue to the question
@@ -79,17 +80,29 @@ class Recall(drawing.Painted):
     def scene(self, state: RecallState) -> Scene:
         """Shows the lamp that is lit: left or right is the cue, the middle asks."""
         cue, delay, step = float(state.cue), int(state.delay), int(state.step)
-        lit = {0: cue, delay: 0.0}.get(step)
         lamps = [
-            circle(
-                (place, 0.0),
-                0.35,
-                fill=drawing.ORANGE if place == lit else "#ffffff",
-                edge=drawing.INK,
-                width=1.4,
-            )
-            for place in (-1.0, 0.0, 1.0)
+            circle((place, 0.0), 0.35, fill=color, edge=drawing.INK, width=1.4)
+            for place, color in _lamps(state).items()
         ]
         side = "left" if cue < 0 else "right"
         title = Label(f"step {step} of {delay}     the cue was {side}")
         return Scene(lamps, [title], height=4.0)
+
+    @property
+    def stage(self) -> Stage:
+        """Three lamps in a row, seen from the front."""
+        return Stage(eye=(0.0, -4.2, 1.6), target=(0.0, 0.0, 0.5))
+
+    def solids(self, state: RecallState) -> dict[str, Solid]:
+        """Returns the three lamps, as in the picture."""
+        return {
+            f"lamp {place:+.0f}": solids.ball((place, 0.0, 0.6), 0.35, color)
+            for place, color in _lamps(state).items()
+        }
+
+
+def _lamps(state: RecallState) -> dict[float, str]:
+    """Returns the colours of the lamps by place; one is lit, or none."""
+    lit = {0: float(state.cue), int(state.delay): 0.0}.get(int(state.step))
+    places = (-1.0, 0.0, 1.0)
+    return {place: drawing.ORANGE if place == lit else "#ffffff" for place in places}

@@ -1,6 +1,8 @@
 """From one environment to N: the Task interface, and `vectorize` with auto-reset."""
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -108,6 +110,18 @@ class VectorEnv(Env):
         )
         return state, obs
 
+    def reward_terms(self, env_state: VectorState, action: Array) -> dict[str, Array]:
+        """Returns of what the reward of the next step will consist, {name: [N]}.
+
+        Nothing, if the task has no `reward_terms` of (state, action, common_step).
+        """
+        tell = getattr(self.task, "reward_terms", None)
+        if tell is None:
+            return {}
+        state, action = env_state.task_state, self._clipped(action)
+        common_step = env_state.common_step + 1
+        return jax.vmap(tell, in_axes=(0, 0, None))(state, action, common_step)
+
     def randomize_episode_length(self, env_state: VectorState, key: Key) -> VectorState:
         """Draws how many steps of each episode count as taken, uniformly."""
         shape = (self.num_envs,)
@@ -182,6 +196,11 @@ def vectorize(
     """
     info = EnvInfo(num_envs, task.action_space, task.max_episode_length, task.step_dt)
     return VectorEnv(task, info, clip_actions)
+
+
+def total(terms: dict[str, Array]) -> Array:
+    """Returns the sum of what a reward consists of, in its order."""
+    return reduce(add, terms.values())
 
 
 def _where(done: Array, new: Any, old: Any) -> Any:

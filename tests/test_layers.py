@@ -49,6 +49,8 @@ HEAVY = {
     "pyarrow",
     "onnx",
     "onnxruntime",
+    "viser",
+    "trimesh",
 }
 BY_FLAX = {"rich", "yaml"}  # `import flax` loads these, whatever we do
 

@@ -39,6 +39,8 @@ FLAGS = [
     Flag("experiment_name", "TEXT", "folder of the runs, where it is not the task's"),
     field_flag("clip_actions", "X"),
     Flag("video", "FILE", "film one episode into FILE.mp4 or FILE.gif"),
+    Flag("viewer", None, "show it on a page in the browser, while it learns as well"),
+    Flag("port", "N", "of that page (8080)"),
     field_flag("simulator.device", "NAME"),
     field_flag("simulator.bridge", "NAME"),
     Flag("dump_nan", "FILE", "play back what train.py --dump_nan kept"),
@@ -50,6 +52,7 @@ EXAMPLES = {
     "play.py": "play the newest Cartpole policy 100 times",
     "play.py --task Franka-Reach --video reach.gif": "another task, filmed",
     "play.py --dump_nan FILE": "how a run of train.py --dump_nan came to a NaN",
+    "play.py --viewer": "the newest policy in the browser, while it is trained",
     "play.py --checkpoint best": "the checkpoint with the best return",
 }
 
@@ -86,6 +89,10 @@ def main() -> int:
         filming.check_name(video)
     if "dump_nan" in flags:
         return play_back(arguments, video)
+    if "viewer" in flags:
+        return look(arguments, episodes)
+    if "port" in flags:
+        raise ValueError("--port is that of the page of --viewer: give that as well")
     return play(arguments, episodes, video)
 
 
@@ -98,6 +105,22 @@ def play_back(arguments: Arguments, video: Path | None) -> int:
     flags = arguments.flags
     changes = {name: flags[name] for name in CHANGEABLE if name in flags}
     replaying.replay(Path(str(flags["dump_nan"])), video, changes)
+    return 0
+
+
+def look(arguments: Arguments, episodes: Episodes) -> int:
+    """Plays on a page in the browser until it is ended; returns the exit code."""
+    known = {flag.name for flag in FLAGS} - {"video", "export", "dynamic_batch"}
+    command_line.refuse_others(arguments, "--viewer", {*known, *arguments.tokens})
+    from ppo_jax.cli import viewer
+
+    flags = arguments.flags
+    viewer.require_viser()
+    port = viewer.free_port(flags)
+    num_envs = episodes.num_envs if "num_envs" in flags else viewer.NUM_ENVS
+    with open_policy(arguments, num_envs) as (trainer, learned, source):
+        follow = weights.is_newest(flags)
+        viewer.view(trainer, learned, source, follow, port, episodes.seed)
     return 0
 
 

@@ -40,6 +40,12 @@ def find_run(flags: Mapping[str, Any]) -> tuple[Path, str, Config]:
     return folder, which, config
 
 
+def is_newest(flags: Mapping[str, Any]) -> bool:
+    """Returns whether flags mean a run's newest checkpoint, whichever that is."""
+    selector = str(flags.get("checkpoint", ""))
+    return not selector.endswith(RSL_RL_SUFFIX) and find_run(flags)[1] == "latest"
+
+
 def load_foreign(trainer: Any, path: Path) -> "TrainState":
     """Returns what rsl_rl had learned, and prints from where it is."""
     state = load_rsl_rl(trainer, path)

@@ -8,6 +8,7 @@ import pytest
 from ppo_jax.envs import franka_lift
 from ppo_jax.envs.franka import forward_kinematics, tool_point
 from ppo_jax.envs.franka_lift import FrankaLift
+from ppo_jax.envs.task import total
 
 KEY = jax.random.key(0)
 EARLY, LATE = 10_000, 10_001
@@ -225,7 +226,7 @@ def test_cube_reward_matches_hand_arithmetic(
         tool_position=jnp.float32(np.add(cube, (0.06, 0.0, 0.08))),
         goal_position=jnp.float32(np.add(cube, (0.0, goal_distance, 0.0))),
     )
-    rate = maybe_jit(franka_lift.cube_reward_rate)(state)
+    rate = maybe_jit(lambda x: total(franka_lift.cube_reward_rates(x)))(state)
     np.testing.assert_allclose(rate, expected, rtol=1e-5)
 
 
@@ -246,7 +247,7 @@ def test_reward_is_cube_reward_less_motion_cost_over_a_50th_of_a_second():
     action, state = jnp.linspace(-1.0, 1.0, 8), start()
     for common_step in (EARLY, LATE):
         moved, reward, _, _ = TASK.step(state, action, KEY, common_step)
-        rate = franka_lift.cube_reward_rate(moved)
+        rate = total(franka_lift.cube_reward_rates(moved))
         rate -= franka_lift.motion_cost_rate(moved, state, common_step)
         np.testing.assert_allclose(reward, rate / 50, rtol=1e-5)
 
