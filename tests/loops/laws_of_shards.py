@@ -1,7 +1,7 @@
-"""One policy on eight devices of the CPU: `test_shards` runs this in its own process.
+"""One policy on P devices: `test_shards` runs this where there are as many.
 
-Compared is what one device learns from all samples with what eight learn together from
-an eighth each.
+They are those of one process, or of as many processes that meet. Compared is what one
+device learns from all samples with what all learn together from a part each.
 """
 
 from functools import partial
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 
 from ppo_jax import Hyperparams, ModelConfig, PPOConfig, actor_critic, make_ppo
 from ppo_jax.envs import make
@@ -24,8 +25,13 @@ from ppo_jax.loops.rollout import collect
 from ppo_jax.loops.shards import AXIS, OWN, SAME, mesh_of
 from ppo_jax.loops.training import init_run, iterate
 from ppo_jax.policies.normalization import init_stats, update_stats
+from ppo_jax.runs import devices, processes
 
-P, T, N = 8, 4, 16  # shards, steps, environments of all shards together
+P, T, N = (
+    jax.device_count(),
+    4,
+    16,
+)  # shards, steps, environments of all shards together
 SEEING = ModelConfig(hidden_dims=(8,), obs_normalization=True)
 HPARAMS = jax.tree.map(jnp.float32, Hyperparams(max_grad_norm=0.5))
 ENV, OWN_ENV = make("Cartpole", N), make("Cartpole", N // P)
@@ -37,8 +43,28 @@ RND = RNDConfig(weight=1.0, reward_normalization=True, state_normalization=True)
 
 @pytest.fixture(scope="module")
 def mesh():
-    assert jax.device_count() == P
     return mesh_of(jax.devices())
+
+
+def on_all(mesh, function, inputs, outputs, jit=jax.jit):
+    """What every shard runs, as a function of whole arrays that returns whole ones.
+
+    Whole in every process, whichever has which device.
+    """
+    together = jit(shards.over(mesh, function, inputs, outputs))
+
+    def call(*arrays):
+        each = zip(inputs, arrays, strict=True)
+        return processes.gather(together(*(put(mesh, *one) for one in each)))
+
+    return call
+
+
+def put(mesh, spec, tree):
+    """Arrays where they belong; those that are there stay."""
+    at = NamedSharding(mesh, spec)
+    is_there = lambda x: getattr(x, "sharding", None) == at
+    return jax.tree.map(lambda x: x if is_there(x) else processes.spread(x, at), tree)
 
 
 def algorithm(axis, rnd=None, model=SEEING, **options):
@@ -89,7 +115,7 @@ def learned_on_each(mesh, state, rollout, **options):
             lambda x: x[None], update(state, HPARAMS, alone, jax.random.key(2))
         )
 
-    return fast_jit(shards.over(mesh, one, OWN, OWN))(cut(rollout))
+    return on_all(mesh, one, (OWN,), OWN, fast_jit)(cut(rollout))
 
 
 def assert_same_on_all(tree):
@@ -120,6 +146,16 @@ def test_the_first_gradient_is_that_of_one_device(mesh, rollout, micro_batches):
     assert moved.params["actor"]["head"]["mean"]["kernel"] > 1e-5
 
 
+def test_every_gradient_step_leaves_all_equal(mesh, rollout):
+    """To the last bit, the learning rate too, which follows the KL of all."""
+    state, found = rollout
+    options = {"num_learning_epochs": 2, "num_mini_batches": 2}
+    together, over_all = learned_on_each(mesh, state, found, **options)
+    assert_same_on_all((together, over_all))
+    assert together.learning_rate[0] != state.learning_rate
+    assert not np.array_equal(over_all["kl"], np.zeros(P))
+
+
 @pytest.mark.parametrize("per_device", [False, True])
 @pytest.mark.parametrize("per_mini_batch", [True])
 def test_advantages_are_normalised_over_all_or_on_each(
@@ -146,7 +182,7 @@ def test_normalised_over_each_is_what_each_would_do_alone(mesh):
     x = jax.random.normal(jax.random.key(0), (P, 6)) * 3.0 + 100.0
     for axis, rows in ((None, jax.vmap(normalize_advantage)(x)), (AXIS, None)):
         one = lambda x, axis=axis: normalize_advantage(x, axis)
-        ours = np.asarray(jax.jit(shards.over(mesh, one, OWN, OWN))(x))
+        ours = on_all(mesh, one, (OWN,), OWN)(x)
         wanted = normalize_advantage(x) if rows is None else rows
         np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
 
@@ -157,7 +193,7 @@ def test_statistics_are_those_of_all_rows(mesh, scale):
     x = scale * (5.0 + jax.random.normal(jax.random.key(0), (3, P, 6, 2)))
     x = x * (1.0 + jnp.arange(P))[None, :, None, None]  # every shard sees another place
     one = lambda stats, x: update_stats(stats, x, AXIS)
-    step = jax.jit(shards.over(mesh, one, (SAME, OWN), SAME))
+    step = on_all(mesh, one, (SAME, OWN), SAME)
     ours = alone = init_stats(2)
     for rows in x:
         ours = step(ours, rows.reshape(-1, 2))
@@ -172,7 +208,7 @@ def test_statistics_are_those_of_all_rows(mesh, scale):
 def test_equal_rows_have_no_variance_on_any_shard(mesh):
     x = jnp.full((P * 3, 2), 0.1)
     one = lambda x: update_stats(init_stats(2), x, AXIS)
-    stats = jax.jit(shards.over(mesh, one, OWN, SAME))(x)
+    stats = on_all(mesh, one, (OWN,), SAME)(x)
     assert (stats.var == 0.0).all()
 
 
@@ -194,9 +230,10 @@ def run_on(mesh, make_algorithm, env, num_iterations):
     ppo = make_algorithm(AXIS)
     start = fast_jit(shards.start_on(mesh, partial(init_run, ppo, env, HPARAMS)))
     step = jax.jit(shards.iterate_on(mesh, partial(iterate, ppo, env, T, axis=AXIS)))
-    run, history = start(jax.random.key(7)), []
+    key, hparams = devices.place_same(mesh, (jax.random.key(7), HPARAMS))
+    run, history = start(key), []
     for _ in range(num_iterations):
-        run, metrics = step(run, HPARAMS)
+        run, metrics = step(run, hparams)
         history.append(metrics)
     return run, history
 
@@ -205,16 +242,17 @@ def run_on(mesh, make_algorithm, env, num_iterations):
 def test_what_is_learned_is_the_same_on_all_to_the_last_bit(mesh, name):
     """Weights, optimizer, statistics, learning rate; each has acted by itself."""
     run, _ = run_on(mesh, EVERYTHING[name], OWN_ENV, 3)
-    for x in jax.tree.leaves(run.train):
-        copies = [np.asarray(part.data) for part in x.addressable_shards]
-        assert len(copies) == P
-        assert all((copy == copies[0]).all() for copy in copies)
-    assert len(set(np.asarray(shards.fingerprints(mesh, run.train)).tolist())) == 1
-    obs = np.asarray(run.obs["policy"])
+    as_row = lambda tree: jax.tree.map(lambda x: x[None], tree)
+    copies = on_all(mesh, as_row, (SAME,), OWN)(run.train)
+    assert copies.learning_rate.shape == (P,)
+    assert_same_on_all(copies)
+    numbers = processes.gather(shards.fingerprints(mesh, run.train))
+    assert len(set(numbers.tolist())) == 1
+    run = processes.gather(run)
+    obs = run.obs["policy"]
     assert obs.shape[:2] == (P, N // P)
     assert len({row.tobytes() for row in obs}) == P
-    keys = np.asarray(jax.random.key_data(run.key))
-    assert len({row.tobytes() for row in keys}) == P
+    assert len({row.tobytes() for row in run.key}) == P
     if name == "rnd":
         assert_same_on_all((run.rnd.stats, run.rnd.step))
         assert run.rnd.stats.count[0] == 3 * T * N
@@ -237,7 +275,7 @@ def test_one_bit_on_one_shard_is_noticed(mesh):
 
 
 def test_one_shard_along_the_axis_is_no_axis_bit_for_bit():
-    one, make_algorithm = mesh_of(jax.devices()[:1]), EVERYTHING["ppo"]
+    one, make_algorithm = mesh_of(jax.local_devices()[:1]), EVERYTHING["ppo"]
     ours, over_axis = run_on(one, make_algorithm, ENV, 3)
     ppo = make_algorithm(None)
     start = fast_jit(partial(init_run, ppo, ENV, HPARAMS))
@@ -270,7 +308,7 @@ def test_episodes_and_logs_are_of_all_shards(mesh):
         alone = jax.tree.map(lambda x: x[0], metrics)
         return over_shards(AXIS, alone, N // P)
 
-    all_metrics = jax.jit(shards.over(mesh, one, OWN, SAME))(metrics)
+    all_metrics = on_all(mesh, one, (OWN,), SAME)(metrics)
     wanted = (recent * np.arange(P) * 10.0).sum() / recent.sum()
     np.testing.assert_allclose(all_metrics["episode_return"], wanted, rtol=1e-6)
     height = (ended * np.arange(P)).sum() / ended.sum()
