@@ -52,7 +52,7 @@ def check_options(config: Any) -> None:
         try:
             value = convert(value, hints[field.name])
         except (TypeError, OverflowError):
-            right = type_name(hints[field.name])
+            right = _right(value, hints[field.name], field.metadata.get("check"))
             raise ValueError(f"{field.name} = {shown(value)}: give {right}") from None
         check = field.metadata.get("check")
         fix = check(value) if check and value is not None else None
@@ -62,6 +62,14 @@ def check_options(config: Any) -> None:
             )
         _check_in_float32(field.name, value, check)
         object.__setattr__(config, field.name, value)
+
+
+def _right(value: Any, hint: Any, check: Check | None) -> str:
+    """Returns what to give in place of a value of another type."""
+    if hint is str and check:  # text may have to be one of some words
+        with contextlib.suppress(TypeError):
+            return check(value) or type_name(hint)
+    return type_name(hint)
 
 
 def _check_in_float32(name: str, value: Any, check: Check | None) -> None:
@@ -119,6 +127,10 @@ def convert(value: Any, hint: Any) -> Any:
             with contextlib.suppress(TypeError):
                 return convert(value, alternative)
         raise TypeError(f"give {type_name(hint)}")
+    if origin is typing.Literal:
+        if isinstance(value, str) and value in arguments:
+            return value
+        raise TypeError(f"give {type_name(hint)}")
     if origin is tuple and isinstance(value, list | tuple):
         if arguments[-1] is Ellipsis:
             return tuple(convert(item, arguments[0]) for item in value)
@@ -143,9 +155,11 @@ def type_name(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return " or ".join(map(type_name, arguments))
+    if origin is typing.Literal:
+        return " or ".join(arguments)
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            example = "['policy']" if arguments[0] is str else "[256, 128]"
+            example = _EXAMPLES.get(arguments[0], "[256, 128]")
             return f"a list, each {type_name(arguments[0])}, such as {example}"
         return f"a list of {len(arguments)}, each {type_name(arguments[0])}"
     if origin is dict and dataclasses.is_dataclass(arguments[1]):
@@ -163,6 +177,9 @@ def type_name(hint: Any) -> str:
         types.NoneType: "none",
     }
     return words.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+_EXAMPLES = {str: "['policy']", bool: "[true, false]"}
 
 
 class _Shortened(reprlib.Repr):

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -42,6 +43,8 @@ class Outer:
     sizes: tuple[int, ...] = option((1,), "sizes")
     span: tuple[float, float] = option((0.0, 1.0), "a span", rising_pair)
     groups: dict[str, tuple[str, ...]] = option({}, "groups")
+    some: int | Literal["all"] = option(1, "how many")
+    each: bool | tuple[bool, ...] = option(True, "one for all, or each its own")
     inner: Inner = option(Inner(), "more")
 
     def __post_init__(self):
@@ -58,6 +61,8 @@ class Outer:
         (3, float | None, 3.0),
         (True, bool, True),
         ("a", str, "a"),
+        ("all", int | Literal["all"], "all"),
+        (3, int | Literal["all"], 3),
         ([1, 2], tuple[int, ...], (1, 2)),
         ([], tuple[int, ...], ()),
         ((1, 2), tuple[float, float], (1.0, 2.0)),
@@ -82,6 +87,9 @@ def test_convert_widens_only(value, hint, expected):
         ("0.5", float),
         (1, str),
         (None, float),
+        ("none", int | Literal["all"]),
+        (3.5, int | Literal["all"]),
+        (True, Literal["all"]),
         (1, tuple[int, ...]),
         ([1.5], tuple[int, ...]),
         ([True], tuple[int, ...]),
@@ -128,6 +136,10 @@ def test_checks_allow_exactly_their_range(check, right, wrong):
         ({"limit": "no"}, "limit = 'no': give a number or none"),
         ({"flag": 1}, "flag = 1: give true or false"),
         ({"word": "gren"}, "give one of red, green (did you mean 'green'?)"),
+        ({"word": 3}, "word = 3: give one of red, green"),
+        ({"some": 3.5}, "some = 3.5: give a whole number or all"),
+        ({"some": "al"}, "some = 'al': give a whole number or all"),
+        ({"each": 3}, "each true or false, such as [true, false]"),
         ({"sizes": 3}, "sizes = 3: give a list, each a whole number"),
         ({"span": (1, 0)}, "give the smaller number first"),
         ({"groups": ["a"]}, "give a dictionary of lists"),

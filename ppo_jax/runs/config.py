@@ -9,7 +9,7 @@ the two functions that make of it what learns.
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ppo_jax.learning.config import DistillationConfig, PPOConfig, require_a_step
 from ppo_jax.options import (
@@ -81,7 +81,7 @@ def _folder_name(value: str) -> str | None:
 
 def _device_count(value: int | str) -> str | None:
     is_right = value == "all" or (isinstance(value, int) and value > 0)
-    return None if is_right else "a number of them above 0, or all"
+    return None if is_right else "a whole number above 0, or all"
 
 
 def _device_name(value: str) -> str | None:
@@ -117,7 +117,7 @@ class Config:
 
     task: str = option("Cartpole", "task, see --list")
     num_envs: int = option(1024, "environments stepped together", positive)
-    devices: int | str = option(
+    devices: int | Literal["all"] = option(
         1, "devices that share the environments of a task in JAX, or all", _device_count
     )
     seed: int = option(42, "seed of everything random", seed_number)

@@ -222,7 +222,7 @@ def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
             where = shown(f"{prefix}{name}")
             raise ValueError(f"there is no option {where}: {hint}")
         if isinstance(value, _Text):
-            value = str(value) if hints[name] is str else parse_literal(value)
+            value = _read(value, hints[name])
         groups = _dataclasses_in(hints[name])
         if groups and isinstance(value, Mapping):
             group = _chosen(groups, value)
@@ -232,6 +232,15 @@ def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from None
+
+
+def _read(text: _Text, hint: Any) -> Any:
+    """Returns what was typed as a value; `none` is text where None is not allowed."""
+    value, alternatives = parse_literal(text), typing.get_args(hint)
+    is_word = value is None and str in alternatives
+    if hint is str or (is_word and type(None) not in alternatives):
+        return str(text)
+    return value
 
 
 def _build_group(group: type, hint: Any, data: Mapping[str, Any], prefix: str) -> Any:

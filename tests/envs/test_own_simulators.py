@@ -1,7 +1,9 @@
 """Simulators of one's own: the page's, and Gymnasium's vector environments."""
 
+import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +23,7 @@ from ppo_jax.cli import play, train  # noqa: E402
 from ppo_jax.envs.bridge import bridge  # noqa: E402
 from ppo_jax.envs.gymnasium_torch import GymnasiumTorchEnv  # noqa: E402
 from ppo_jax.envs.own_simulators import make_own_env  # noqa: E402
-from ppo_jax.runs import metrics, nan_dump  # noqa: E402
+from ppo_jax.runs import checkpoint, metrics, nan_dump  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulators.md"
 OWN, GYM = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -135,6 +137,86 @@ def test_gymnasiums_pendulum_is_what_gymnasium_steps(driver):
         np.testing.assert_array_equal(timesteps.final_obs["policy"][step], expected)
         np.testing.assert_allclose(timesteps.reward[step], reward, rtol=1e-6)
     env.close()
+
+
+UNEQUAL = """
+import os, pathlib, time
+from points import Points
+
+RANK = os.environ["RANK"]
+
+class Unequal(Points):
+    count = 0
+
+    def reset(self, seed):
+        pathlib.Path(f"seed_{RANK}").write_text(str(seed))
+        return super().reset(seed)
+
+    def step(self, action):
+        self.count += 1
+        if RANK == "1" and self.count == SLOW:
+            time.sleep(3)
+        assert RANK == "0" or self.count < BAD, "the second robot fell off the table"
+        return super().step(action)
+"""
+# Notes what each process has learned where both are compared, at every save.
+NOTING = """
+import os, pathlib, sys
+from ppo_jax.cli import entry, train
+from ppo_jax.loops.shards import fingerprint
+from ppo_jax.runs import devices
+
+compare = devices.require_equal
+
+def compare_and_note(mesh, train):
+    compare(mesh, train)
+    assert devices.size(mesh) == 2
+    number = int(fingerprint(devices.here(mesh, train)))
+    with open(f"learned_{os.environ['RANK']}", "a") as file:
+        file.write(f"{number}\\n")
+
+devices.require_equal = compare_and_note
+sys.argv[0] = "train.py"
+entry.run_script(train.main)
+"""
+
+
+def train_in_two_processes(home, slow, bad):
+    """Two iterations of 16 steps, each process with a simulator of its own."""
+    text = UNEQUAL.replace("SLOW", str(slow)).replace("BAD", str(bad))
+    (home / "unequal.py").write_text(text)
+    argv = ("--task=torch:unequal:Unequal", "--device=cpu", "--num_envs=4", *TINY)
+    argv += ("--num_processes=2", "--max_iterations=2", "save_interval=1")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    start = partial(running.start, home, *argv, "--seed=3", code=NOTING, fresh=True)
+    process = start(XLA_FLAGS=flags.strip())
+    try:
+        return running.finish(process, seconds=480)
+    finally:
+        process.kill()
+
+
+def test_simulators_in_two_processes_learn_one_policy(tmp_path):
+    """Steps of both count, seeds differ, what is learned does not; a slow one waits."""
+    code, out, err = train_in_two_processes(tmp_path, slow=20, bad=1000)
+    assert code == 0, (out, err)
+    assert "Trained 2 iterations (256 steps)" in out  # 2 * 2 processes * 4 * 16
+    seeds, learned = (
+        [(tmp_path / f"{name}_{rank}").read_text() for rank in (0, 1)]
+        for name in ("seed", "learned")
+    )
+    assert seeds[0] != seeds[1]
+    assert learned[0] == learned[1]
+    assert len(set(learned[0].splitlines())) == 2, "each save is of other weights"
+
+
+def test_an_exception_in_one_simulator_ends_both_with_its_sentence(tmp_path):
+    code, out, err = train_in_two_processes(tmp_path, slow=0, bad=20)
+    assert code == 1, (out, err)
+    assert "AssertionError: the second robot fell off the table" in err
+    assert "another process has ended" in err
+    (run,) = (tmp_path / "logs" / "ppo_jax" / "Unequal").iterdir()
+    assert checkpoint.iterations(run) == [1], "what was saved is kept"
 
 
 def test_gymnasiums_environments_are_trained_from_the_command_line(tmp_path):

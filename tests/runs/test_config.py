@@ -9,7 +9,7 @@ import yaml
 
 from ppo_jax.configs import CONFIGS, config_for
 from ppo_jax.envs import TASKS
-from ppo_jax.policies.models import DistributionConfig, ModelConfig
+from ppo_jax.policies.models import CNNConfig, DistributionConfig, ModelConfig
 from ppo_jax.runs import config_fields
 from ppo_jax.runs.config import AlgorithmConfig, Config, hyperparams, parts_of
 from ppo_jax.runs.config_fields import (
@@ -165,6 +165,14 @@ def test_override_changes_what_it_names_and_nothing_else():
         ),
         critic=ModelConfig(activation="tanh"),
     )
+
+
+def test_none_is_a_word_where_a_word_or_a_list_is_meant():
+    images = Config(actor=ModelConfig(class_name="CNNModel", cnn_cfg=CNNConfig()))
+    for text, norm in (("none", "none"), ("['none','layer']", ("none", "layer"))):
+        changed = override(images, {"actor.cnn_cfg.norm": text})
+        assert isinstance(changed.actor.cnn_cfg, CNNConfig)
+        assert changed.actor.cnn_cfg.norm == norm
 
 
 def test_override_fills_a_group_that_is_not_there():
