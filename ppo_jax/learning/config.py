@@ -147,6 +147,9 @@ class DistillationConfig:
     gradient_length: int = option(
         15, "steps in time to a gradient step; memory is cut there", positive
     )
+    micro_batches: int = option(
+        1, "parts of the environments, one after another: less memory", positive
+    )
     loss_type: str = option(
         "mse", "loss of an action that is not the teacher's", one_of("mse", "huber")
     )

@@ -10,6 +10,7 @@ from ppo_jax.learning.advantages import normalize_advantage
 from ppo_jax.learning.config import PPOConfig, advantage_axis
 from ppo_jax.learning.minibatches import (
     environment_minibatches,
+    mean_of_parts,
     micro_batches,
     minibatches,
 )
@@ -145,17 +146,10 @@ def gradient_of(
     if config.micro_batches == 1:
         return take(params, network, batch, hparams)
     parts = micro_batches(batch, config.micro_batches, 1 if network.recurrence else 0)
-    of_part = lambda part: take(params, network, part, hparams)
-
-    def add(total: Any, part: Batch) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, of_part(part)), None
-
-    first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, first)
+    found, _ = mean_of_parts(
+        lambda part: (take(params, network, part, hparams), ()), parts
     )
-    total, _ = jax.lax.scan(add, zeros, parts)
-    return jax.tree.map(lambda x: x / config.micro_batches, total)
+    return found
 
 
 def _descended(

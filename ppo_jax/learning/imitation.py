@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from ppo_jax.learning.config import DistillationConfig, require_a_step
 from ppo_jax.learning.gradient_steps import clip_gradient
+from ppo_jax.learning.minibatches import mean_of_parts, micro_batches
 from ppo_jax.learning.optimizers import OPTIMIZERS
 from ppo_jax.policies.memory import forget
 from ppo_jax.policies.precision import in_bfloat16
@@ -76,7 +77,7 @@ def update(
     done = steps.terminated | steps.truncated
     is_first = jnp.concatenate([jnp.zeros_like(done[:1]), done[:-1]])
     first_memory, _ = memories(rollout.first_carry)
-    loss_of = partial(_window_loss, network, LOSSES[config.loss_type], first_memory)
+    loss_of = partial(_window_loss, network, LOSSES[config.loss_type])
 
     def window(number: Array, length: int) -> Window:
         index = (number * config.gradient_length + jnp.arange(length)) % num_steps
@@ -85,8 +86,9 @@ def update(
 
     def step(carry: Any, number: Array) -> Any:
         learned, memory = carry
+        both, found = (memory, first_memory), window(number, length)
         learned, memory, losses, norm = _gradient_step(
-            config, loss_of, hparams, learned, memory, window(number, length), axis
+            config, loss_of, hparams, learned, both, found, axis
         )
         return (learned, memory), (losses, norm)
 
@@ -99,7 +101,7 @@ def update(
     loss_sum = losses.sum()
     if left_over:
         rest = window(jnp.asarray(num_windows), left_over)
-        loss, memory = loss_of(learned[0], memory, rest)
+        loss, memory = loss_of(learned[0], (memory, first_memory), rest)
         loss_sum += loss
     behavior_loss = mean_over(axis, loss_sum / total)
     metrics = {
@@ -126,15 +128,14 @@ def _gradient_step(
     loss_of: Callable[..., Any],
     hparams: Hyperparams,
     learned: tuple[Params, Any],
-    memory: Any,
+    memory: tuple[Any, Any],
     window: Window,
     axis: Axis,
 ) -> tuple[tuple[Params, Any], Any, Array, Array]:
     """Takes one gradient step on the sum of the losses of a window's steps."""
     params, opt_state = learned
-    (loss, memory), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-        params, memory, window
-    )
+    take = partial(jax.value_and_grad(loss_of, has_aux=True), params)
+    (loss, memory), gradient = _in_parts(take, memory, window, config.micro_batches)
     gradient = mean_over(axis, gradient)
     gradient, norm = clip_gradient(gradient, hparams.max_grad_norm)
     direction, opt_state = OPTIMIZERS[config.optimizer]().update(
@@ -145,15 +146,45 @@ def _gradient_step(
     return (params, opt_state), memory, loss, norm
 
 
+def _in_parts(
+    take: Callable[..., Any], memory: tuple[Any, Any], window: Window, num_parts: int
+) -> Any:
+    """Returns ((loss, memory after), gradient) of a window, its environments in parts.
+
+    Windows are cut across environments, never in time: each has its own memory.
+    """
+    if num_parts == 1:
+        return take(memory, window)
+    cut = window._replace(is_start=())  # the same for all environments
+    parts = micro_batches(cut, num_parts, 1), micro_batches(memory, num_parts, 0)
+
+    def of_part(part: Any) -> tuple[Any, Any]:
+        cut, memory = part
+        whole = cut._replace(is_start=window.is_start)
+        (loss, memory), gradient = take(memory, whole)
+        return (loss, gradient), memory
+
+    (loss, gradient), after = mean_of_parts(of_part, parts)
+    return (loss, after), gradient
+
+
 def _window_loss(
     network: ActorCritic,
     loss_fn: Callable[[Array], Array],
-    first_memory: Any,
     params: Params,
-    memory: Any,
+    memory: tuple[Any, Any],
     window: Window,
 ) -> tuple[Array, Any]:
-    """Returns the sum over G steps of the mean loss of each, and the memory after."""
+    """Returns the sum over G steps of the mean loss of each, and the memory after.
+
+    Args:
+      network: the student.
+      loss_fn: of an error, element by element.
+      params: of the student.
+      memory: before the window, and where the rollout begins, [N, ...].
+      window: of G steps.
+    """
+    memory, first_memory = memory
     if network.recurrence is None:
         action = network.policy(params, window.inputs).mode()
         return loss_fn(action - window.target).mean(axis=(1, 2)).sum(), memory

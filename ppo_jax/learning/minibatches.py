@@ -1,4 +1,7 @@
-"""A rollout's samples in a drawn order, cut into minibatches."""
+"""A rollout's samples in a drawn order, cut into minibatches, and these into parts."""
+
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -92,27 +95,54 @@ def minibatches(batch: Batch, order: Array, num_mini_batches: int) -> Batch:
     return jax.tree.map(gather, batch)
 
 
-def micro_batches(batch: Batch, num_parts: int, axis: int) -> Batch:
+def micro_batches(batch: Any, num_parts: int, axis: int) -> Any:
     """Returns a minibatch in [K, ...] parts of the same size.
 
     Args:
-      batch: [B, ...] samples, or [T, n, ...] sequences.
+      batch: [B, ...] samples, or [T, n, ...] sequences, in any tree.
       num_parts: K.
       axis: of samples, 0, or of sequences, 1.
 
     Raises:
       ValueError: it cannot be cut into K equal parts.
     """
-    size = batch.value.shape[axis]
-    if size % num_parts:
-        what = "environments" if axis else "samples"
-        raise ValueError(
-            f"micro_batches = {num_parts}, but a minibatch has {size} {what}, which "
-            "cannot be cut into as many equal parts: give a divisor of it"
-        )
 
     def cut(x: Array) -> Array:
+        size = x.shape[axis]
+        if size % num_parts:
+            what = "environments" if axis else "samples"
+            raise ValueError(
+                f"micro_batches = {num_parts}, but a gradient step has {size} {what}, "
+                "which cannot be cut into as many equal parts: give a divisor of it"
+            )
         shape = (*x.shape[:axis], num_parts, size // num_parts, *x.shape[axis + 1 :])
         return jnp.moveaxis(x.reshape(shape), axis, 0)
 
     return jax.tree.map(cut, batch)
+
+
+def mean_of_parts(take: Callable[[Any], tuple[Any, Any]], parts: Any) -> Any:
+    """Calls a function with one part after another.
+
+    Args:
+      take: part -> (numbers, rows): gradients, such as means over samples, and what is
+        to be kept, [B / K, ...].
+      parts: [K, ...] from `micro_batches`.
+
+    Returns:
+      The means of the numbers over all parts, and the rows of all, [B, ...].
+    """
+
+    def add(total: Any, part: Any) -> tuple[Any, Any]:
+        numbers, rows = take(part)
+        return jax.tree.map(jnp.add, total, numbers), rows
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes, _ = jax.eval_shape(take, first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, rows = jax.lax.scan(add, zeros, parts)
+    num_parts = len(jax.tree.leaves(parts)[0])
+    return (
+        jax.tree.map(lambda x: x / num_parts, total),
+        jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows),
+    )

@@ -242,5 +242,7 @@ def _learn_novelty(
     """Returns the state with a better predictor, and the loss of every step."""
     shape = config.num_learning_epochs, permutations.shape[1]
     orders = jnp.broadcast_to(permutations, shape)
-    learned, loss = rnd.learn(state.rnd, obs, orders, config.num_mini_batches)
+    learned, loss = rnd.learn(
+        state.rnd, obs, orders, config.num_mini_batches, config.micro_batches
+    )
     return state._replace(rnd=learned), loss

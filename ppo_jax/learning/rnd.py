@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.learning.config import RNDConfig, WeightSchedule
+from ppo_jax.learning.minibatches import mean_of_parts, micro_batches
 from ppo_jax.learning.optimizers import scale_by_adam
 from ppo_jax.policies.groups import concatenate, resolve_obs_groups
 from ppo_jax.policies.mlp import MLP, Linear
@@ -54,7 +55,8 @@ class RND(NamedTuple):
     init: Callable[[Key, Obs], RNDState]
     start: Callable[[Obs], RNDSums]
     reward: Callable[[RNDState, RNDSums, Rollout], tuple[RNDSums, Rollout, Metrics]]
-    learn: Callable[..., tuple[RNDState, Array]]  # (state, obs, orders, num_batches)
+    # (state, obs, orders, num_mini_batches, micro_batches=1)
+    learn: Callable[..., tuple[RNDState, Array]]
 
 
 class Embedding(nn.Module):
@@ -224,6 +226,7 @@ def _learn(
     obs: Obs,
     orders: Array,
     num_mini_batches: int,
+    num_parts: int = 1,
 ) -> tuple[RNDState, Array]:
     """Takes the predictor's gradient steps, and then moves the statistics.
 
@@ -236,6 +239,7 @@ def _learn(
       obs: {group: [T, N, ...]} that were acted on.
       orders: [epochs, M * B] of samples, those of the policy's minibatches.
       num_mini_batches: M.
+      num_parts: K of a minibatch, one after another.
 
     Returns:
       The state after, and the loss of every step, [epochs * M].
@@ -248,10 +252,16 @@ def _learn(
     def loss_fn(params: Params, x: Array, target: Array) -> Array:
         return distillation_loss(target, predictor.apply({"params": params}, x))
 
+    def gradient_of(params: Params, rows: Array) -> tuple[Array, Params]:
+        take = lambda rows: jax.value_and_grad(loss_fn)(params, x[rows], target[rows])
+        if num_parts == 1:
+            return take(rows)
+        parts = micro_batches(rows, num_parts, 0)
+        return mean_of_parts(lambda rows: (take(rows), ()), parts)[0]
+
     def step(carry: Any, rows: Array) -> tuple[Any, Array]:
         params, opt_state = carry
-        found = jax.value_and_grad(loss_fn)(params, x[rows], target[rows])
-        loss, gradient = mean_over(axis, found)
+        loss, gradient = mean_over(axis, gradient_of(params, rows))
         direction, opt_state = scale_by_adam().update(gradient, opt_state)
         params = jax.tree.map(
             lambda p, d: p - config.learning_rate * d, params, direction

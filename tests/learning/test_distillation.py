@@ -89,20 +89,55 @@ def test_a_row_of_a_vmap_is_the_run_alone(env, of_rnn):
     )
 
 
-def test_memory_goes_on_as_it_acted_unless_rsl_rls_is_asked_for(env, of_rnn):
-    distillation, _, first, (after, _) = of_rnn
+def as_rsl_rl(env, first, **options):
+    """The run after an iteration whose update gives the memory too, and metrics."""
+    options |= {"gradient_length": 4, "num_learning_epochs": 2, "rsl_rl_memory": True}
+    theirs = algorithm(env, REMEMBERING, **options)
+    return jax.jit(partial(iterate, theirs, env, T))(first, HPARAMS)
+
+
+@pytest.fixture(scope="module")
+def of_rsl_rl(env, of_rnn):
+    return as_rsl_rl(env, of_rnn[2])
+
+
+def test_memory_goes_on_as_it_acted_unless_rsl_rls_is_asked_for(of_rnn, of_rsl_rl):
+    distillation, _, _, (after, _) = of_rnn
     assert distillation.update_with_memory is None
-    as_rsl_rl = algorithm(
-        env,
-        REMEMBERING,
-        gradient_length=4,
-        num_learning_epochs=2,
-        rsl_rl_memory=True,
-    )
-    theirs, _ = jax.jit(partial(iterate, as_rsl_rl, env, T))(first, HPARAMS)
+    theirs, _ = of_rsl_rl
     chex.assert_trees_all_close(theirs.train.params, after.train.params, atol=1e-6)
     hidden = [run.carry["student"]["actor"][0].hidden for run in (after, theirs)]
     assert np.abs(hidden[0] - hidden[1]).max() > 1e-4
+
+
+def test_environments_in_parts_are_the_whole(env, of_rnn, of_rsl_rl):
+    """To rounding: what is learned, losses, and the memory of each environment."""
+    parts = as_rsl_rl(env, of_rnn[2], micro_batches=2)
+    whole, _ = of_rsl_rl
+    chex.assert_trees_all_close(
+        (parts[0].train, parts[0].carry, parts[1]),
+        (whole.train, whole.carry, of_rsl_rl[1]),
+        rtol=2e-5,
+        atol=2e-6,
+    )
+
+
+def test_without_memory_environments_in_parts_are_the_whole_too(env):
+    ours = []
+    for num_parts in (1, 4):
+        plain = algorithm(env, PLAIN, gradient_length=4, micro_batches=num_parts)
+        first = init_run(plain, env, HPARAMS, jax.random.key(0))
+        ours.append(jax.jit(partial(iterate, plain, env, T))(first, HPARAMS))
+    chex.assert_trees_all_close(
+        *((run.train, metrics) for run, metrics in ours), rtol=2e-5, atol=2e-6
+    )
+
+
+def test_environments_that_cannot_be_cut_are_refused(env):
+    plain = algorithm(env, PLAIN, gradient_length=4, micro_batches=3)
+    first = init_run(plain, env, HPARAMS, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"micro_batches = 3, .* 4 environments"):
+        jax.eval_shape(partial(iterate, plain, env, T), first, HPARAMS)
 
 
 def test_a_students_policy_goes_on_in_ppo(env, of_rnn):

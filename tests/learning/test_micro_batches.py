@@ -18,7 +18,9 @@ from ppo_jax import (
     actor_critic,
     ppo_loss,
 )
+from ppo_jax.learning.config import RNDConfig
 from ppo_jax.learning.gradient_steps import gradient_of
+from ppo_jax.learning.rnd import make_rnd
 
 MLP = ModelConfig(hidden_dims=(64, 64))
 RNN = ModelConfig(class_name="RNNModel", rnn_hidden_dim=4, hidden_dims=(8,))
@@ -58,6 +60,29 @@ def test_the_gradient_is_that_of_the_whole(model, lead, num_parts):
     parts = compiled(network, params, batch, num_parts)(params, batch)
     chex.assert_trees_all_close(parts, whole, rtol=2e-5, atol=1e-6)
     assert abs(whole[1]["actor"]["head"]["mean"]["kernel"]).max() > 1e-3
+
+
+def test_rnds_predictor_learns_from_parts_as_from_the_whole():
+    """Weights, optimizer and losses to rounding, and with less memory."""
+    config = RNDConfig(predictor_hidden_dims=(64, 64), state_normalization=True)
+    rnd = make_rnd(config, step_dt=0.1)
+    obs = {"policy": jax.random.normal(jax.random.key(0), (16, 256, 3))}
+    state = rnd.init(jax.random.key(1), {"policy": obs["policy"][0]})
+    orders = jax.random.permutation(jax.random.key(2), 16 * 256)[None]
+    whole, parts = (
+        jax.jit(partial(rnd.learn, num_mini_batches=2, num_parts=k))
+        .lower(state, obs, orders)
+        .compile()
+        for k in (1, 16)
+    )
+    learned, losses = whole(state, obs, orders)
+    chex.assert_trees_all_close(
+        parts(state, obs, orders), (learned, losses), rtol=2e-5, atol=2e-6
+    )
+    moved = learned.predictor["head"]["kernel"] - state.predictor["head"]["kernel"]
+    assert abs(moved).max() > 1e-4
+    sizes = [x.memory_analysis().temp_size_in_bytes for x in (whole, parts)]
+    assert sizes[1] < sizes[0] / 4
 
 
 def test_parts_need_less_memory():
