@@ -152,6 +152,18 @@ def test_the_command_for_franka_lift_is_what_its_curve_was_drawn_with():
         assert seed["played Metrics/success_rate"] > 0.9, "a seed hovers"
 
 
+def test_the_table_of_brax_tasks_is_what_its_runs_say(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("brax_tasks")
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    table = script.table(script.kept())
+    assert len(table) >= 2 + 3, "three tasks at least"
+    assert "\n".join(["", *table, ""]) in page.split(script.HEADING)[1]
+    for name, run in script.kept().items():
+        task = script.TASKS[name.split()[0]]
+        assert {k: run[k] for k in dataclasses.asdict(task)} == dataclasses.asdict(task)
+
+
 def test_every_extra_and_group_that_a_command_names_is_there():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     known = {
