@@ -6,7 +6,6 @@ Nothing here waits for it but the end, and nothing it does can fail a training.
 """
 
 import contextlib
-import json
 import os
 import pickle
 import subprocess
@@ -17,14 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ppo_jax.cli.simulators import backend_of
+from ppo_jax.runs.companions import start_companion
 from ppo_jax.runs.config_fields import from_dict, to_dict
 from ppo_jax.runs.recorded import VIDEOS
 
 SECONDS_TO_END = 60.0  # that the last film may take when training has ended
-START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from ppo_jax.cli import filming_beside; filming_beside.main(sys.argv[2])"
-)
 
 
 class Films(NamedTuple):
@@ -61,7 +57,8 @@ def start_filming(
         return NO_FILMS
     import jax
 
-    process = _start(trainer.config, folder)
+    order = {"folder": str(folder), "config": to_dict(trainer.config)}
+    process = start_companion(__name__, order, subprocess.DEVNULL)
     due, said = _Newest(), list[str]()
     thread = threading.Thread(target=_feed, args=(process, due, said), daemon=True)
     thread.start()
@@ -113,18 +110,6 @@ class _Newest:
             return self._things.pop(0)
 
 
-def _start(config: Any, folder: Path) -> subprocess.Popen[bytes]:
-    order = {"folder": str(folder), "config": to_dict(config)}
-    return subprocess.Popen(
-        [sys.executable, "-c", START, json.dumps(sys.path), json.dumps(order)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},  # the GPU is for training
-        start_new_session=True,  # Ctrl-C is for training, which then ends it
-    )
-
-
 def _feed(process: subprocess.Popen[bytes], due: _Newest, said: list[str]) -> None:
     """Hands over one film after another; a process that has ended gets no more."""
     assert process.stdin is not None and process.stdout is not None  # they are pipes
@@ -141,14 +126,13 @@ def _feed(process: subprocess.Popen[bytes], due: _Newest, said: list[str]) -> No
         said.append("there are no more films of this training: its process ended")
 
 
-def main(order: str) -> None:
+def main(order: dict[str, Any]) -> None:
     """Films what comes from stdin until it ends: the other side of `start_filming`."""
     _be_idle()
     out, sys.stdout = sys.stdout, sys.stderr
     from ppo_jax.cli import entry
 
     entry.find_modules_here()
-    asked = json.loads(order)
     film: Callable[..., None] | None = None
     while True:
         try:
@@ -156,7 +140,7 @@ def main(order: str) -> None:
         except EOFError:
             return
         try:
-            film = film or _filmer(asked["config"], Path(asked["folder"]))
+            film = film or _filmer(order["config"], Path(order["folder"]))
             film(done, leaves)
             answer = "filmed"
         except Exception as error:

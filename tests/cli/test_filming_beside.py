@@ -1,8 +1,8 @@
 """Films beside training: made by another process, of the policy that was learned."""
 
 import subprocess
-import sys
 import time
+from functools import partial
 
 import imageio.v3 as imageio
 import numpy as np
@@ -11,7 +11,7 @@ import running
 
 from ppo_jax.cli import filming, filming_beside, tasks, train
 from ppo_jax.cli.filming_beside import NO_FILMS, _Newest, films_in, start_filming
-from ppo_jax.runs import checkpoint, folders, metrics, trainers
+from ppo_jax.runs import checkpoint, companions, folders, metrics, trainers
 
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of reading films, here
 
@@ -50,7 +50,7 @@ def test_a_film_beside_training_is_that_of_the_policy(trained, tmp_path):
 
 def test_a_process_that_dies_is_a_line_and_no_more(trained, tmp_path, monkeypatch):
     trainer, learned = trained
-    monkeypatch.setattr(filming_beside, "START", "import sys; sys.exit(3)")
+    monkeypatch.setattr(companions, "START", "import sys; sys.exit(3)")
     notes = []
     films = start_filming(trainer, tmp_path, 1, notes.append)
     begun = time.monotonic()
@@ -74,7 +74,7 @@ def test_a_film_that_fails_says_why(trained, tmp_path):
 
 def test_one_that_hangs_is_ended(trained, tmp_path, monkeypatch):
     trainer, learned = trained
-    monkeypatch.setattr(filming_beside, "START", "import time; time.sleep(1000)")
+    monkeypatch.setattr(companions, "START", "import time; time.sleep(1000)")
     notes = []
     films = start_filming(trainer, tmp_path, 1, notes.append)
     films.show(1, learned)
@@ -86,10 +86,9 @@ def test_one_that_hangs_is_ended(trained, tmp_path, monkeypatch):
 
 def test_it_ends_with_the_training_that_is_killed(tmp_path):
     """Its stdin ends: no process is left."""
-    code = filming_beside.START
-    order = ["[]", '{"folder": "x", "config": {}}']
-    argv = [sys.executable, "-c", code.replace("sys.path[:] = ", ""), *order]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, cwd=running.ROOT) as process:
+    order = {"folder": "x", "config": {}}
+    start = partial(companions.start_companion, filming_beside.__name__, order)
+    with start(subprocess.DEVNULL) as process:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(60) == 0

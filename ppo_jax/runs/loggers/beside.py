@@ -7,16 +7,15 @@ that it misses.
 """
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from ppo_jax.runs.companions import start_companion
 from ppo_jax.runs.table import TABLE
 
 MOST_WAITING = 100_000  # messages that a logger has not answered yet
@@ -26,10 +25,6 @@ SECONDS_TO_END = 60.0  # without an answer, once the run has ended
 SECONDS_ALONE = 300.0  # that it may still need, such as to upload a checkpoint
 VIDEOS = "videos/*.mp4"
 LOGS = "loggers"  # folder of what they print
-START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from ppo_jax.runs.loggers import process; process.main(json.loads(sys.argv[2]))"
-)
 
 Note = Callable[[str], None]
 
@@ -66,15 +61,13 @@ def start_logger(
         "films": films_in(folder),
     }
     with log.open("ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, json.dumps(sys.path), json.dumps(order)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},  # it has no use for a GPU
-            start_new_session=True,  # Ctrl-C is for training, which then tells it
-        )
-    return _logger(name, process, log, on_note)
+        process = start_companion("ppo_jax.runs.loggers.process", order, file)
+    told = _Told(name, process, log, on_note)
+    return Logger(
+        lambda step, values: told.tell(do="scalars", step=step, values=values),
+        lambda path, step: told.tell(do="model", path=str(path), step=step),
+        told.close,
+    )
 
 
 def films_in(folder: Path) -> dict[str, float]:
@@ -87,80 +80,89 @@ def log_of(folder: Path, name: str) -> Path:
     return folder / LOGS / f"{name.rpartition(':')[2]}.log"
 
 
-def _logger(
-    name: str, process: subprocess.Popen[bytes], log: Path, on_note: Note
-) -> Logger:
-    waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    assert process.stdin is not None and process.stdout is not None  # they are pipes
-    _in_thread(_feed, process.stdin, waiting)
-    listener = _in_thread(_listen, process.stdout, answers)
-    told, answered, last_answer = 0, 0, time.monotonic()
-    is_over = is_silent = False
+class _Told:
+    """What a logger was told, and what it has said; see `Logger`."""
 
-    def hear() -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], log: Path, on_note: Note
+    ) -> None:
+        assert process.stdin is not None and process.stdout is not None  # pipes
+        self._name, self._process, self._log, self._note = name, process, log, on_note
+        self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        _in_thread(_feed, process.stdin, self._waiting)
+        self._listener = _in_thread(_listen, process.stdout, self._answers)
+        self._told, self._answered, self._last_answer = 0, 0, time.monotonic()
+        self._is_over = self._is_silent = False
+
+    def tell(self, **message: Any) -> None:
+        """Lets a message wait for the logger, unless it is over."""
+        self._hear()
+        if self._is_over:
+            return
+        if self._behind >= MOST_WAITING:
+            self._is_over = True
+            self._process.kill()
+            self._say(f"is dropped: it was {MOST_WAITING} behind; {REST}")
+            return
+        if not self._behind:
+            self._last_answer = time.monotonic()
+        self._told += 1
+        self._waiting.put(message)
+
+    def close(self) -> None:
+        """Waits while the logger goes on answering, and then for a minute."""
+        self._waiting.put(None)
+        self._last_answer, before = time.monotonic(), -1
+        while self._process.poll() is None:
+            self._hear()
+            if self._answered != before:
+                self._last_answer, before = time.monotonic(), self._answered
+            if time.monotonic() - self._last_answer > SECONDS_TO_END:
+                return self._give_up()
+            time.sleep(0.02)
+        self._hear()
+
+    @property
+    def _behind(self) -> int:
+        return self._told - self._answered
+
+    def _hear(self) -> None:
         """Passes on what the logger has said; notices that it ended or hangs."""
-        nonlocal answered, last_answer, is_over, is_silent
-        ended = process.poll() is not None
+        ended = self._process.poll() is not None
         if ended:
-            listener.join(1.0)
-        while not answers.empty():
-            answer = answers.get()
-            answered += answer.get("done", 0)
-            last_answer, is_silent = time.monotonic(), False
-            if "note" in answer:
-                on_note(f"{name}: {answer['note']}")
-            is_over |= "over" in answer
-        if is_over:
+            self._listener.join(1.0)
+        while not self._answers.empty():
+            self._take(self._answers.get())
+        if self._is_over:
             return
         if ended:
-            is_over = True
-            on_note(f"{name} ended by itself ({process.returncode}), see {log}; {REST}")
-        waits = time.monotonic() - last_answer if told > answered else 0.0
-        if waits > SECONDS_UNTIL_SAID and not is_silent:
-            is_silent = True
-            on_note(f"{name} has not answered for {waits:.0f} s; training goes on")
+            self._is_over = True
+            code = self._process.returncode
+            self._say(f"ended by itself ({code}), see {self._log}; {REST}")
+        waits = time.monotonic() - self._last_answer if self._behind > 0 else 0.0
+        if waits > SECONDS_UNTIL_SAID and not self._is_silent:
+            self._is_silent = True
+            self._say(f"has not answered for {waits:.0f} s; training goes on")
 
-    def tell(message: dict[str, Any]) -> None:
-        nonlocal told, last_answer, is_over
-        hear()
-        if is_over:
-            return
-        if told - answered >= MOST_WAITING:
-            is_over = True
-            process.kill()
-            return on_note(f"{name} is dropped: it was {MOST_WAITING} behind; {REST}")
-        last_answer = time.monotonic() if told == answered else last_answer
-        told += 1
-        waiting.put(message)
+    def _take(self, answer: dict[str, Any]) -> None:
+        self._answered += answer.get("done", 0)
+        self._last_answer, self._is_silent = time.monotonic(), False
+        if "note" in answer:
+            self._note(f"{self._name}: {answer['note']}")
+        self._is_over |= "over" in answer
 
-    def give_up(behind: int) -> None:
+    def _give_up(self) -> None:
         """Ends what hangs; lets alone what has heard all and needs time to end."""
-        if behind:
-            process.kill()
-            what = f"and was stopped, {behind} messages behind"
+        if self._behind:
+            self._process.kill()
+            what = f"and was stopped, {self._behind} messages behind"
         else:
             what = f"and goes on alone, for {SECONDS_ALONE:g} s at most"
-        on_note(f"{name} did not end within {SECONDS_TO_END:g} s {what}; {REST}")
+        self._say(f"did not end within {SECONDS_TO_END:g} s {what}; {REST}")
 
-    def close() -> None:
-        nonlocal last_answer
-        waiting.put(None)
-        last_answer, before = time.monotonic(), -1
-        while process.poll() is None:
-            hear()
-            if answered != before:
-                last_answer, before = time.monotonic(), answered
-            if time.monotonic() - last_answer > SECONDS_TO_END:
-                return give_up(told - answered)
-            time.sleep(0.02)
-        hear()
-
-    return Logger(
-        lambda step, values: tell({"do": "scalars", "step": step, "values": values}),
-        lambda path, step: tell({"do": "model", "path": str(path), "step": step}),
-        close,
-    )
+    def _say(self, what: str) -> None:
+        self._note(f"{self._name} {what}")
 
 
 REST = f"{TABLE} has all curves"
