@@ -136,6 +136,12 @@ class IsaacLabEnv(TorchEnv):
             sim.forward()
         return sim.visualizers[0].render_rgb_array()
 
+    def open_scene(self, server: Any) -> Any:
+        """Returns the environments as a page of viser shows them; needs Newton."""
+        from ppo_jax.envs.newton_scene import NewtonScene
+
+        return NewtonScene(server, self.isaac)
+
     def save_config(self, path: Path) -> None:
         """Writes the task's configuration, with all presets resolved, as YAML."""
         from isaaclab.utils.io import dump_yaml

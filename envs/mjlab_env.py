@@ -99,6 +99,12 @@ class MjlabEnv(TorchEnv):
         """Returns a picture [height, width, 3] uint8; needs `film`."""
         return self.mjlab.render()
 
+    def open_scene(self, server: Any) -> Any:
+        """Returns the environments as a page of viser shows them."""
+        from ppo_jax.envs.mjlab_scene import MjlabScene
+
+        return MjlabScene(server, self.mjlab)
+
     def guard_nan(self, folder: Path) -> None:
         """Has mjlab keep the last states, and write them there when they break."""
         from mjlab.utils.nan_guard import NanGuard

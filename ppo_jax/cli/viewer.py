@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,7 +20,7 @@ HOST, PORT = "localhost", 8080
 NUM_ENVS = 8  # if nobody says how many
 PICTURES = 30.0  # per second
 LOOK_FOR_NEW = 1.0  # seconds until one looks for another checkpoint
-FOLLOWED = "and what it learns from now on, once it is saved"
+FOLLOWED = "and later ones, as they are saved"
 LONGEST = 0.1  # seconds of a picture that are made up for: it may be slow, not jump
 
 
@@ -197,9 +197,13 @@ def scene_of(env: Any, task: str, server: Any) -> Scene:
         from ppo_jax.envs.solid_scene import SolidScene
 
         return SolidScene(server, inner)
+    simulator = getattr(env, "torch_env", None)
+    open_scene = getattr(simulator, "open_scene", None)
+    if open_scene:
+        return open_scene(server)
     raise ValueError(
         f"--viewer: {task} does not tell what it looks like in space: give it "
-        "`solids` and `stage` (ppo_jax.envs.solids), or film it with --video"
+        "`solids` and `stage` (docs/looking.md), or film it with --video"
     )
 
 
@@ -232,7 +236,8 @@ def newer_in(trainer: Any, folder: Path) -> Callable[[int], Any]:
     """
     from ppo_jax.runs import checkpoint, trainers
 
-    template, tried = trainers.abstract_run(trainer).train, 0
+    tried = 0
+    template = cache(lambda: trainers.abstract_run(trainer).train)
 
     def newer(iteration: int) -> Any:
         nonlocal tried
@@ -241,7 +246,7 @@ def newer_in(trainer: Any, folder: Path) -> Callable[[int], Any]:
             return None
         tried = newest
         try:
-            restored = checkpoint.restore_train(folder, template)
+            restored = checkpoint.restore_train(folder, template())
         except ValueError:
             return None
         return restored.state if restored.iteration > iteration else None

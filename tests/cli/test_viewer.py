@@ -3,7 +3,6 @@
 import re
 import shutil
 import signal
-import socket
 
 import pytest
 import running
@@ -14,6 +13,7 @@ from ppo_jax.runs import checkpoint, folders
 
 pytest.importorskip("viser", reason="needs the extra viewer")
 from viser_client import Client
+from watching import free_port
 
 CART = "/solids/cart"
 
@@ -52,12 +52,6 @@ def paused(viewing):
     yield client
     client.press("Play")
     client.wait_for(lambda: "paused" not in client.text())
-
-
-def free_port():
-    with socket.socket() as somebody:
-        somebody.bind(("localhost", 0))
-        return somebody.getsockname()[1]
 
 
 def seconds(client):

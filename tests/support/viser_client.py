@@ -30,7 +30,7 @@ class Client:
         protocol = f"viser-v{viser.__version__}"
         self.nodes = {}  # {name: {"position": ..., ...}} of the scene
         self.gui = {}  # {uuid: properties}
-        self.is_dark = False
+        self.is_dark, self.news = False, set()  # names of nodes
         self.socket = connect(
             f"ws://localhost:{port}", subprotocols=[protocol], max_size=None
         )
@@ -46,6 +46,11 @@ class Client:
     def place(self, name):
         """Returns where a node of the scene is."""
         return tuple(self.nodes[name]["position"])
+
+    def moved(self):
+        """Returns the names of what was sent anew since this was asked last."""
+        names, self.news = self.news, set()
+        return {name for name in names if not name.startswith("/shown")}
 
     def text(self):
         """Returns all that stands on the page."""
@@ -99,3 +104,4 @@ class Client:
             news = message.get("updates") or message.get("props") or {}
             places = {k: message[k] for k in ("position", "wxyz") if k in message}
             self.nodes.setdefault(name, {}).update(news | places)
+            self.news.add(name)
