@@ -11,12 +11,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln
+from jax.scipy.special import digamma, gammaln, log_ndtr
 
 from ppo_jax.types import Array, Key
 
 LOG_2PI = math.log(2 * math.pi)
-NEXT_TO_END = 2.0**-25  # of a range: half of what float32 tells apart beside 1
+END = 7.0  # u beyond which float32 tells actions no longer well apart
+NEXT_TO_END = 1.0 / (1.0 + math.exp(2.0 * END))  # of a range: how far u = END is off
 NUM_NODES = 32
 
 
@@ -73,8 +74,10 @@ class TanhGaussian(NamedTuple):
     high: Array  # [..., A]
 
     def sample(self, key: Key) -> Array:
-        """Draws u and squashes it."""
-        return self._squash(Gaussian(self.mean, self.std).sample(key))
+        """Draws u and squashes it; beyond +-7 the action is the end itself."""
+        u = Gaussian(self.mean, self.std).sample(key)
+        inside = jnp.where(u < END, self._squash(u), self.high)
+        return jnp.where(u > -END, inside, self.low)
 
     def log_prob(self, action: Array) -> Array:
         """Returns ln N(u) - ln(da/du), summed over A.
@@ -83,8 +86,9 @@ class TanhGaussian(NamedTuple):
             da/du = 2 (a - low) (high - a) / (high - low)
 
         Both distances keep their digits near the ends, where 1 - tanh(u)^2 would not.
-        A distance is at least that of the number next to the end: float32 has no
-        action between the two.
+        An action on an end is all u beyond 7, and has their mean density: P(beyond)
+        over the distance of u = 7. The u that it came from is lost in float32, and a
+        density at any one would be wrong without bound where the mean is far out.
         """
         least = NEXT_TO_END * (self.high - self.low)
         below = jnp.maximum(action - self.low, least)
@@ -93,7 +97,11 @@ class TanhGaussian(NamedTuple):
         z = (0.5 * (log_below - log_above) - self.mean) / self.std
         log_density = -0.5 * z * z - jnp.log(self.std) - 0.5 * LOG_2PI
         stretch = math.log(2.0) + log_below + log_above - jnp.log(self.high - self.low)
-        return (log_density - stretch).sum(axis=-1)
+        on_high = self.high - action < 0.5 * least
+        on_low = action - self.low < 0.5 * least
+        on_end = log_ndtr(jnp.where(on_high, -z, z)) - jnp.log(least)
+        each = jnp.where(on_high | on_low, on_end, log_density - stretch)
+        return each.sum(axis=-1)
 
     def entropy(self) -> Array:
         """Returns that of the squashed distribution: of u, plus E[ln(da/du)].
