@@ -160,7 +160,7 @@ def view(
     with open_server(port, task) as server, simulator_errors(env):
         scene = scene_of(env, task, server)
         note = FOLLOWED if follow else ""
-        page = Page(server, task, env.num_envs, str(source), note)
+        page = Page(server, task, env.num_envs, "/".join(source.parts[-2:]), note)
         newer = newer_in(trainer, source) if follow else lambda _: None
         show = Show(playing_of(trainer, newer), learned, scene, page, seed)
         print(f"Viewer: http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
