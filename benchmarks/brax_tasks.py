@@ -57,8 +57,7 @@ class Published:
 # the reward_threshold of Gymnasium 1.3 for the task that Brax's is made after, and what
 # SLM-Lab's docs/BENCHMARKS.md reads off Playground's own curves. With the published
 # rate the double pendulum moves by a KL of 0.002 a minibatch here: its rate follows the
-# KL instead, up to 0.01, and what is learned is the logarithm of the std (with the std
-# itself one of two seeds ended in NaN).
+# KL instead, up to 0.01, where the logarithm of the std is safer than the std itself.
 BRAX = "gamma=0.97 learning_rate=3e-4 schedule=fixed entropy_coef=0.01"
 BRAX_BY_KL = (
     "gamma=0.97 learning_rate=1e-3 desired_kl=0.01 entropy_coef=0.01 "
