@@ -1,10 +1,9 @@
 """Lays runs over each other: `ppo-jax compare RUN RUN ...`."""
 
 import os
-import sys
 from pathlib import Path
 
-from ppo_jax.cli import command_line, help_page
+from ppo_jax.cli import help_page
 from ppo_jax.cli.command_line import Flag
 
 FLAGS = [
@@ -19,14 +18,13 @@ EXAMPLES = {
 
 def main() -> int:
     """Compares the runs that the command line names; returns the exit code."""
-    paths, rest = command_line.positional(sys.argv[1:], FLAGS)
-    arguments = command_line.parse(rest, FLAGS, fields=False)
-    if "help" in arguments.flags:
-        help_page.print_help("Compare runs.", EXAMPLES, FLAGS)
+    asked = help_page.asked_of_paths("Compare runs.", EXAMPLES, FLAGS)
+    if asked is None:
         return 0
+    paths, arguments = asked
     from ppo_jax.sweeps import compare_page, comparison
 
-    runs = comparison.read_runs(map(Path, paths))
+    runs = comparison.read_runs(paths)
     if len(runs) < 2:
         raise ValueError(
             "which runs? give the folders of two or more, or one with them"

@@ -1,16 +1,31 @@
 """What `--help` prints: what a script does, how it is called, what can be set."""
 
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ppo_jax.cli.command_line import Flag
+from ppo_jax.cli import command_line
+from ppo_jax.cli.command_line import Arguments, Flag
 from ppo_jax.cli.entry import typed
 from ppo_jax.runs import config_fields
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import short_name
 
 NAME_WIDTH = 30  # of the left column of the help
+
+
+def asked_of_paths(
+    title: str, examples: Mapping[str, str], flags: Sequence[Flag]
+) -> tuple[list[Path], Arguments] | None:
+    """Returns the paths and flags that this command is given; None: it gave help."""
+    words, rest = command_line.positional(sys.argv[1:], flags)
+    arguments = command_line.parse(rest, flags, fields=False)
+    if "help" in arguments.flags:
+        print_help(title, examples, flags)
+        return None
+    return list(map(Path, words)), arguments
 
 
 def print_help(

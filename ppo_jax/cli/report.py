@@ -1,9 +1,8 @@
 """Writes report.html of runs: `ppo-jax report RUN`."""
 
-import sys
 from pathlib import Path
 
-from ppo_jax.cli import command_line, help_page, weights
+from ppo_jax.cli import help_page, weights
 from ppo_jax.cli.command_line import Flag
 from ppo_jax.cli.simulators import backend_of
 from ppo_jax.cli.tasks import default_config, open_trainer
@@ -22,16 +21,15 @@ EXAMPLES = {
 
 def main() -> int:
     """Writes the reports that the command line names; returns the exit code."""
-    paths, rest = command_line.positional(sys.argv[1:], FLAGS)
-    arguments = command_line.parse(rest, FLAGS, fields=False)
-    if "help" in arguments.flags:
-        help_page.print_help("Write a report of a run.", EXAMPLES, FLAGS)
+    asked = help_page.asked_of_paths("Write a report of a run.", EXAMPLES, FLAGS)
+    if asked is None:
         return 0
+    paths, arguments = asked
     if not paths:
         raise ValueError(
             "which run? give its folder, such as logs/ppo_jax/Cartpole/DATE"
         )
-    for path in map(Path, paths):
+    for path in paths:
         if "clip" in arguments.flags:
             film(path)
         print(f"Report: {write(path)}")

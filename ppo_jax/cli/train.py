@@ -1,7 +1,5 @@
 """Trains a policy: `uv run train.py --task Cartpole`."""
 
-import shlex
-import signal
 import sys
 import time
 from functools import partial
@@ -9,18 +7,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ppo_jax.cli import (
-    ahead,
     command_line,
     dumping,
     entry,
-    filming,
     filming_beside,
     help_page,
     teaching,
     weights,
     workers,
 )
-from ppo_jax.cli.announcing import announce, decoration, report
+from ppo_jax.cli.announcing import announce
 from ppo_jax.cli.command_line import Arguments, Flag, field_flag
 from ppo_jax.cli.listing import list_tasks
 from ppo_jax.cli.simulators import backend_of
@@ -31,6 +27,7 @@ from ppo_jax.cli.tasks import (
     open_trainer,
     parse,
 )
+from ppo_jax.cli.training import train
 from ppo_jax.runs import folders
 from ppo_jax.runs.config import Config
 from ppo_jax.runs.config_fields import flatten, override, short_name
@@ -226,101 +223,6 @@ def how_to_open(arguments: Arguments) -> dict[str, bool]:
     }
 
 
-def train(
-    trainer: Any,
-    folder: Path,
-    run: Any,
-    seconds_before: float,
-    started: float,
-    arguments: Arguments,
-) -> int:
-    """Runs the training loop with its display and ends with the result."""
-    from ppo_jax.cli import console
-    from ppo_jax.runs import devices, finite, processes, runner, storage
-
-    first = 0 if run is None else int(run.train.iteration)
-    imports = ahead.start()
-    writes = processes.is_first()
-    display = console.open_display() if writes else console.NO_DISPLAY
-    compile_seconds = 0.0
-
-    def on_compiled() -> None:
-        nonlocal compile_seconds
-        imports.curves()
-        compile_seconds = time.perf_counter() - started
-        display.note(f"compiled in {compile_seconds:.1f} s")
-
-    def on_iteration(progress: Any) -> None:
-        display.show(progress)
-        done, config = progress.iteration, trainer.config
-        if done % config.save_interval == 0 or done == config.max_iterations:
-            imports.everything()  # a checkpoint comes next
-
-    def on_signal(name: str) -> None:
-        display.note(f"{name}: saving; once more stops at once")
-        imports.everything()
-
-    video: list[Path] = []
-    interval = command_line.whole_number(arguments, "video_interval", 0) * writes
-    films = filming_beside.start_filming(trainer, folder, interval, display.note)
-
-    def film(outcome: Any) -> None:
-        films.close(0.0 if outcome.stopped_by else filming_beside.SECONDS_TO_END)
-        if writes and "video" in arguments.flags and not outcome.stopped_by:
-            video.extend(film_run(trainer, folder, outcome.run.train))
-
-    try:
-        with display.context:
-            outcome = runner.run_training(
-                trainer,
-                folder,
-                run,
-                seconds_before,
-                on_compiled=on_compiled,
-                on_iteration=on_iteration,
-                on_signal=on_signal,
-                on_note=display.note,
-                on_end=film,
-                on_learned=films.show,
-                profile=command_line.whole_number(arguments, "profile", 0),
-                on_nan=dumping.on_nan(trainer, folder, arguments.flags),
-            )
-    except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
-        entry.complain(str(error))
-        films.close(0.0)
-        return 1
-    code = signalled(outcome.stopped_by)
-    if not writes:
-        return code
-    note = lambda: folders.note_session(
-        folder, first, outcome.progress.iteration, compile_seconds
-    )
-    decoration(note, "run.json")
-    if not (interval or video) and not outcome.stopped_by:
-        seconds = outcome.progress.seconds
-        if filming.is_clip_due(trainer.config, compile_seconds, seconds):
-            clip = lambda: filming.clip(trainer, outcome.run.train, folder)
-            decoration(clip, "the clip")
-    report(outcome, trainer.config, compile_seconds)
-    if outcome.stopped_by:
-        again = f"train.py --resume --checkpoint {shlex.quote(str(folder))}"
-        print(
-            f"Stopped by {outcome.stopped_by}; all is saved. Go on with: "
-            f"{entry.typed(again)}{workers.flag_again(arguments)}"
-        )
-        return code
-    if interval:
-        video.extend(filming_beside.films_in(folder)[-1:])
-    for path in video:
-        print(f"  video           {path}")
-    return 0
-
-
-def signalled(name: str | None) -> int:
-    """Returns the exit code of a run that a signal has stopped; 0 without one."""
-    return 128 + signal.Signals[name] if name else 0
-
-
 def check_extras(config: Config, arguments: Arguments) -> None:
     """Raises ValueError if a logger, films or a dump are asked for that cannot be."""
     loggers.beside(config.logger)
@@ -329,13 +231,6 @@ def check_extras(config: Config, arguments: Arguments) -> None:
         dumping.check(config, in_processes)
     interval = command_line.whole_number(arguments, "video_interval", 0)
     filming_beside.check(config.task, interval)
-
-
-def film_run(trainer: Any, folder: Path, learned: Any) -> list[Path]:
-    """Films an episode into a run's folder; what fails is a line, and no more."""
-    path = folder / "videos" / "play.mp4"
-    film = lambda: filming.film(trainer, learned, path, trainer.config.seed)
-    return [path] if decoration(film, "the video") else []
 
 
 def config_overrides(

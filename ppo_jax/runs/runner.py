@@ -237,21 +237,29 @@ def _iterations(
         except finite.NotFinite as error:
             more = on_nan(error, list(trails), run) if error.envs else ""
             raise finite.NotFinite(f"{error} {more}".rstrip()) from None
-        now = time.perf_counter()
-        seconds, duration = now - started, now - begun
-        speed = {"iteration_time": duration, "steps_per_second": num_steps / duration}
-        if collected:
-            speed["collection_time"] = collected.pop() - begun
-            speed["learning_time"] = duration - speed["collection_time"]
-        progress = Progress(
-            iteration=done,
-            max_iterations=config.max_iterations,
-            env_steps=done * num_steps,
-            seconds=seconds,
-            seconds_left=seconds / (done - first) * (config.max_iterations - done),
-            scalars=_scalars(values) | speed,
+        speed = _speed(num_steps, begun, collected)
+        seconds = time.perf_counter() - started
+        yield (
+            run,
+            Progress(
+                iteration=done,
+                max_iterations=config.max_iterations,
+                env_steps=done * num_steps,
+                seconds=seconds,
+                seconds_left=seconds / (done - first) * (config.max_iterations - done),
+                scalars=_scalars(values) | speed,
+            ),
         )
-        yield run, progress
+
+
+def _speed(num_steps: int, begun: float, collected: list[float]) -> dict[str, float]:
+    """Returns what an iteration took; `collected`, when its rollout ended, is used."""
+    duration = time.perf_counter() - begun
+    speed = {"iteration_time": duration, "steps_per_second": num_steps / duration}
+    if collected:
+        speed["collection_time"] = collected.pop() - begun
+        speed["learning_time"] = duration - speed["collection_time"]
+    return speed
 
 
 def _simulator_log(env: Env) -> dict[str, float]:

@@ -1,0 +1,159 @@
+"""A training as it is seen: what is shown and filmed meanwhile, and said at its end."""
+
+import shlex
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from ppo_jax.cli import (
+    ahead,
+    command_line,
+    dumping,
+    entry,
+    filming,
+    filming_beside,
+    workers,
+)
+from ppo_jax.cli.announcing import decoration, report
+from ppo_jax.cli.command_line import Arguments
+from ppo_jax.runs import folders
+
+
+def train(
+    trainer: Any,
+    folder: Path,
+    run: Any,
+    seconds_before: float,
+    started: float,
+    arguments: Arguments,
+) -> int:
+    """Runs the training loop with its display and ends with the result.
+
+    Args:
+      trainer: of the task.
+      folder: of the run.
+      run: to go on from; None starts anew.
+      seconds_before: that the run has taken already.
+      started: when the command did, by `time.perf_counter`.
+      arguments: flags of the command line.
+
+    Returns:
+      The exit code.
+    """
+    from ppo_jax.runs import devices, finite, runner, storage
+
+    first = 0 if run is None else int(run.train.iteration)
+    seen = _Seen(trainer, folder, started, arguments)
+    try:
+        with seen.display.context:
+            outcome = runner.run_training(
+                trainer,
+                folder,
+                run,
+                seconds_before,
+                on_compiled=seen.on_compiled,
+                on_iteration=seen.on_iteration,
+                on_signal=seen.on_signal,
+                on_note=seen.display.note,
+                on_end=seen.on_end,
+                on_learned=seen.films.show,
+                profile=command_line.whole_number(arguments, "profile", 0),
+                on_nan=dumping.on_nan(trainer, folder, arguments.flags),
+            )
+    except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
+        entry.complain(str(error))
+        seen.films.close(0.0)
+        return 1
+    if seen.writes:
+        seen.tell(outcome, first)
+    return signalled(outcome.stopped_by)
+
+
+class _Seen:
+    """What a person sees of a training; but for the first process, nothing."""
+
+    def __init__(
+        self, trainer: Any, folder: Path, started: float, arguments: Arguments
+    ) -> None:
+        from ppo_jax.cli import console
+        from ppo_jax.runs import processes
+
+        self.trainer, self.folder, self.started = trainer, folder, started
+        self.arguments = arguments
+        self.imports = ahead.start()
+        self.writes = processes.is_first()
+        self.display = console.open_display() if self.writes else console.NO_DISPLAY
+        self.compile_seconds = 0.0
+        self.video: list[Path] = []
+        self.is_filmed = "video" in arguments.flags
+        interval = command_line.whole_number(arguments, "video_interval", 0)
+        self.interval = interval * self.writes
+        self.films = filming_beside.start_filming(
+            trainer, folder, self.interval, self.display.note
+        )
+
+    def on_compiled(self) -> None:
+        self.imports.curves()
+        self.compile_seconds = time.perf_counter() - self.started
+        self.display.note(f"compiled in {self.compile_seconds:.1f} s")
+
+    def on_iteration(self, progress: Any) -> None:
+        self.display.show(progress)
+        done, config = progress.iteration, self.trainer.config
+        if done % config.save_interval == 0 or done == config.max_iterations:
+            self.imports.everything()  # a checkpoint comes next
+
+    def on_signal(self, name: str) -> None:
+        self.display.note(f"{name}: saving; once more stops at once")
+        self.imports.everything()
+
+    def on_end(self, outcome: Any) -> None:
+        """Films the policy, while loggers still listen."""
+        stopped = outcome.stopped_by
+        self.films.close(0.0 if stopped else filming_beside.SECONDS_TO_END)
+        if self.writes and self.is_filmed and not stopped:
+            self.video += film_run(self.trainer, self.folder, outcome.run.train)
+
+    def tell(self, outcome: Any, first: int) -> None:
+        """Notes how this session went, and says what came of it."""
+        done = outcome.progress.iteration
+        note = lambda: folders.note_session(
+            self.folder, first, done, self.compile_seconds
+        )
+        decoration(note, "run.json")
+        if not outcome.stopped_by:
+            self._clip(outcome)
+        report(outcome, self.trainer.config, self.compile_seconds)
+        if outcome.stopped_by:
+            again = f"train.py --resume --checkpoint {shlex.quote(str(self.folder))}"
+            print(
+                f"Stopped by {outcome.stopped_by}; all is saved. Go on with: "
+                f"{entry.typed(again)}{workers.flag_again(self.arguments)}"
+            )
+            return
+        if self.interval:
+            self.video += filming_beside.films_in(self.folder)[-1:]
+        for path in self.video:
+            print(f"  video           {path}")
+
+    def _clip(self, outcome: Any) -> None:
+        """Films a few seconds for the report, where there is no film and it is due."""
+        config, seconds = self.trainer.config, outcome.progress.seconds
+        if self.interval or self.video:
+            return
+        if filming.is_clip_due(config, self.compile_seconds, seconds):
+            film = lambda: filming.clip(self.trainer, outcome.run.train, self.folder)
+            decoration(film, "the clip")
+
+
+def signalled(name: str | None) -> int:
+    """Returns the exit code of a run that a signal has stopped; 0 without one."""
+    return 128 + signal.Signals[name] if name else 0
+
+
+def film_run(trainer: Any, folder: Path, learned: Any) -> list[Path]:
+    """Films an episode into a run's folder; what fails is a line, and no more."""
+    path = folder / "videos" / "play.mp4"
+    film = lambda: filming.film(trainer, learned, path, trainer.config.seed)
+    return [path] if decoration(film, "the video") else []
