@@ -7,7 +7,7 @@ import signal
 import pytest
 import running
 
-from ppo_jax.cli import play, viewer
+from ppo_jax.cli import play, tasks, viewer
 from ppo_jax.cli.viewer_page import Wishes
 from ppo_jax.runs import checkpoint, folders
 
@@ -111,12 +111,21 @@ def test_who_comes_later_sees_the_same(viewing, paused):
 
 
 def test_what_is_learned_meanwhile_is_played(viewing, run):
-    """A checkpoint that cannot be read is none; the one after it is."""
     process, _, client = viewing
     (run / "later").rename(checkpoint.path_of(run, 2))
     client.wait_for(lambda: "<b>iteration 2</b>" in client.text())
     assert process.stdout.readline() == "Iteration 2.\n"
     moves(client)
+
+
+def test_what_cannot_be_read_is_not_played(tmp_path):
+    """A damaged checkpoint is none, and the one before it is no news."""
+    run = shutil.copytree(running.tiny_run(), tmp_path / "run")
+    newer = viewer.newer_in(tasks.make_trainer(folders.load_config(run), 2), run)
+    assert int(newer(1).iteration) == 2
+    assert newer(2) is None
+    shutil.copytree(checkpoint.path_of(run, 2), checkpoint.path_of(run, 3))
+    assert newer(2) is None  # it is called 3, and says 2
 
 
 @pytest.fixture(scope="module")
