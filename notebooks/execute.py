@@ -10,6 +10,7 @@ import base64
 import io
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,20 @@ TIMEOUT = 600  # s, for one cell; Isaac Lab compiles its kernels in one
 NUM_COLORS = 256
 
 
-def execute(path: Path) -> Any:
+def execute(path: Path, smaller: Mapping[str, str] | None = None) -> Any:
     """Returns a notebook with new outputs; the repository is its import path.
+
+    Args:
+      path: of the notebook.
+      smaller: sizes in its code, each with the one to run in its place: for tests.
 
     Raises:
       CellExecutionError: a cell failed; has its traceback.
+      ValueError: the notebook has no such size.
     """
     notebook = nbformat.read(path, as_version=4)
+    for size, small in (smaller or {}).items():
+        replace(notebook, size, small)
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
@@ -39,6 +47,15 @@ def execute(path: Path) -> Any:
     search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     client.execute(env={**os.environ, "PYTHONPATH": search_path})
     return clean(notebook)
+
+
+def replace(notebook: Any, old: str, new: str) -> None:
+    """Puts one piece of code in another's place, in all cells that have it."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if not any(old in cell.source for cell in cells):
+        raise ValueError(f"no cell has {old!r}.")
+    for cell in cells:
+        cell.source = cell.source.replace(old, new)
 
 
 def clean(notebook: Any) -> Any:
