@@ -7,6 +7,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+import careless
 import nbformat
 import pytest
 
@@ -46,8 +47,7 @@ def pictures(cells):
 def test_a_notebook_runs(path, monkeypatch):
     """In a kernel of its own; the laws that it states are asserted in its cells."""
     if path.stem != "4_isaac_lab":  # programs that take longer to compile than to run
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-        monkeypatch.setenv("XLA_FLAGS", flags)
+        monkeypatch.setenv("XLA_FLAGS", careless.FLAGS)
     else:
         if find_spec("isaaclab") is None:
             pytest.skip("needs Isaac Lab 3.0: uv sync --extra isaaclab, Python 3.12")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import careless
 import pytest
 from running import ROOT
 
@@ -53,12 +54,14 @@ def project(tmp_path):
 def run(project, *argv, way=("-m", "ppo_jax")):
     """Runs a command in a project that has the packages of its folder `site`."""
     ours = [] if INSTALLED else [str(ROOT)]
+    flags = careless.FLAGS_OF_ANY if INSTALLED else careless.FLAGS
     return subprocess.run(
         [INSTALLED or sys.executable, *way, *argv],
         cwd=project,
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join([*ours, str(project / "site")]),
+            "XLA_FLAGS": flags,
         },
         capture_output=True,
         text=True,

@@ -45,7 +45,7 @@ def algorithm(env, student=PLAIN, learned=None, **options):
 def of_rnn(env):
     """A student with memory after its first iteration, and what that was begun with."""
     distillation = algorithm(env, REMEMBERING, gradient_length=4, num_learning_epochs=2)
-    first = init_run(distillation, env, HPARAMS, jax.random.key(0))
+    first = jax.jit(partial(init_run, distillation, env, HPARAMS))(jax.random.key(0))
     step = jax.jit(partial(iterate, distillation, env, T))
     return distillation, step, first, step(first, HPARAMS)
 
@@ -74,8 +74,8 @@ def env_size(run):
 def test_a_row_of_a_vmap_is_the_run_alone(env, of_rnn):
     """As a sweep has them: seeds and learning rates side by side."""
     distillation, step, _, _ = of_rnn
-    start = jax.vmap(lambda key: init_run(distillation, env, HPARAMS, key))
-    runs = start(jax.random.split(jax.random.key(1), 2))
+    start = jax.vmap(partial(init_run, distillation, env, HPARAMS))
+    runs = jax.jit(start)(jax.random.split(jax.random.key(1), 2))
     hparams = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), HPARAMS)
     together, _ = jax.jit(jax.vmap(partial(iterate, distillation, env, T)))(
         runs, hparams

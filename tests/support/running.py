@@ -10,6 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import careless
 import jax
 import launching
 import pytest
@@ -107,7 +108,10 @@ def start(folder, *argv, code=None, fresh=False, **environment):
       fresh: its interpreter is new; else the usual imports are already done.
       environment: variables that it has besides ours.
     """
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | environment
+    usual = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    if careless.is_on():
+        usual["XLA_FLAGS"] = careless.FLAGS
+    environment = os.environ | usual | environment
     if not fresh:
         return launching.Process(folder, argv, code, environment)
     return subprocess.Popen(

@@ -1,29 +1,12 @@
 """How tests sweep: quickly, in this process or in others that may be killed."""
 
-import functools
-import os
 import signal
 
-import jax
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 import running
 
 from ppo_jax.cli import sweep as script
-
-QUICK = {"xla_backend_optimization_level": 0}  # nearly all the time here is XLA's
-FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Programs are compiled carelessly."""
-    compile_well = jax.stages.Lowered.compile
-    with pytest.MonkeyPatch.context() as patch:
-        careless = functools.partialmethod(compile_well, compiler_options=QUICK)
-        patch.setattr(jax.stages.Lowered, "compile", careless)
-        yield
 
 
 def table_of(folder):
@@ -41,13 +24,10 @@ def assert_same_table(actual, wanted, atol=1e-5):
             np.testing.assert_allclose(actual[name], column, 1e-4, atol, err_msg=name)
 
 
-SURROUNDINGS = {"XLA_FLAGS": FLAGS}
-
-
 def sweep_process(home, *argv, **environment):
     """Runs sweep.py as a real process to its end; returns its stdout."""
     path = str(running.ROOT / "sweep.py")
-    process = running.start(home, path, *argv, **SURROUNDINGS | environment)
+    process = running.start(home, path, *argv, **environment)
     code, out, err = running.finish(process)
     assert code == 0, (code, out, err)
     return out
@@ -56,7 +36,7 @@ def sweep_process(home, *argv, **environment):
 def waiting(place, home, *argv):
     """Starts a real sweep.py that stops for ever when a chunk is half written."""
     code = running.WAIT_IN_CHUNK.replace("PLACE", place)
-    return running.start(home, *argv, code=code, **SURROUNDINGS)
+    return running.start(home, *argv, code=code)
 
 
 def kill_at(place, home, *argv):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import running
-from sweeping import quick, waiting  # noqa: F401 - `quick` is a fixture of every test
+from sweeping import waiting
 
 from ppo_jax.cli import sweep as script
 from ppo_jax.loops.pbt_config import PBTConfig

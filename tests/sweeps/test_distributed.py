@@ -6,9 +6,9 @@ import threading
 import time
 from contextlib import contextmanager
 
+import careless
 import pytest
 import running
-from sweeping import FLAGS, SURROUNDINGS
 
 from ppo_jax.cli import entry
 from ppo_jax.cli import sweep as script
@@ -23,7 +23,7 @@ SWEEP = (  # 6 members in chunks of 3, on 2 devices: one place is filled up
     *("gamma=0.9,0.99", "--seeds=3", "--chunk_size=4", "--stop_bad=0.5"),
 )
 TABLES = ("table.parquet", "summary.csv")
-TWO_DEVICES = f"{FLAGS} --xla_force_host_platform_device_count=2"
+TWO_DEVICES = f"{careless.FLAGS} --xla_force_host_platform_device_count=2"
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def two_processes(home, *argv, code=None, second=None):
         place = ("--num_processes=2", f"--process_id={number}")
         words = (*mine, f"--coordinator_address={address}", *place)
         words = words if code else (SCRIPT, *words)
-        both.append(running.start(home, *words, code=code, **SURROUNDINGS))
+        both.append(running.start(home, *words, code=code))
     try:
         yield both
     finally:
@@ -67,8 +67,7 @@ def folder_in(home):
 def alone(tmp_path_factory):
     """The folder of the sweep in one process, on two devices."""
     home = tmp_path_factory.mktemp("alone")
-    surroundings = SURROUNDINGS | {"XLA_FLAGS": TWO_DEVICES}
-    process = running.start(home, SCRIPT, *SWEEP, **surroundings)
+    process = running.start(home, SCRIPT, *SWEEP, XLA_FLAGS=TWO_DEVICES)
     try:
         code, out, err = running.finish(process, SECONDS)
     finally:

@@ -6,10 +6,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 import running
-from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
+from sweeping import (
     assert_same_table,
     kill_at,
-    quick,
     sweep_process,
     table_of,
 )

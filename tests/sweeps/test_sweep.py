@@ -7,15 +7,14 @@ import os
 import shutil
 from types import SimpleNamespace
 
+import careless
 import jax
 import numpy as np
 import pytest
 import running
-from sweeping import (  # noqa: F401 - `quick` is a fixture of every test here
-    FLAGS,
+from sweeping import (
     assert_same_table,
     kill_at,
-    quick,
     sweep_process,
     table_of,
 )
@@ -357,7 +356,7 @@ def count_compilations(monkeypatch):
 @pytest.mark.slow
 def test_members_spread_over_eight_devices_are_the_same_members(swept, tmp_path):
     """12 members on 8 devices: 4 places are filled up, and nothing of them is left."""
-    flags = f"{FLAGS} --xla_force_host_platform_device_count=8"
+    flags = f"{careless.FLAGS} --xla_force_host_platform_device_count=8"
     argv = (*SETTINGS, *AXES, "--name=spread")
     out = sweep_process(tmp_path, *argv, XLA_FLAGS=flags)
     assert "1 chunk of 12 members on 8 devices" in out
