@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import careless
 import pytest
 import running
 from comparing import assert_same_runs, rows_of, run_in
@@ -46,11 +47,12 @@ SECONDS = 300  # that any process of a test may take
 
 def train(home, *argv, line="pass"):
     """Runs train.py in two processes; returns its exit code, stdout and stderr."""
+    usual = {"PYTHONPATH": str(running.ROOT), "COLUMNS": "80"}
     home.mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-c", CODE.replace("LINE", line), *argv],
         cwd=home,
-        env=os.environ | {"PYTHONPATH": str(running.ROOT), "COLUMNS": "80"},
+        env=os.environ | usual | {"XLA_FLAGS": careless.FLAGS},
         capture_output=True,
         text=True,
         timeout=SECONDS,
