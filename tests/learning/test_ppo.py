@@ -700,7 +700,7 @@ def test_precision_is_one_option_and_the_one_before_is_read(given, precision):
     ("given", "sentence"),
     [
         ({"precision": "high"}, r"^precision = 'high' .*\(did you mean 'highest'\?\)$"),
-        ({"precision": 32}, "^precision = 32: give text$"),
+        ({"precision": 32}, "^precision = 32: give one of highest, default, bfloat16$"),
         (
             {"use_mixed_precision": "yes"},
             "^use_mixed_precision = 'yes': give precision",

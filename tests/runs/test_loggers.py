@@ -213,6 +213,8 @@ def test_what_cannot_go_well_is_a_line(folder, monkeypatch, name, sentences):
     if name == "SleepsAtTheEnd":
         until(lambda: len(scalars(folder)) == 6)
     logger.close()
+    if name in ("Sleeps", "SleepsAtOnce"):
+        until(lambda: not runs(folder, name))  # it was killed, which is said once
     logger.write(3, {"a": 1.0})  # is nobody's business any more
     log = str(beside.log_of(folder, name))
     assert len(notes) == len(sentences), notes

@@ -154,6 +154,7 @@ class _Told:
 
     def _give_up(self) -> None:
         """Ends what hangs; lets alone what has heard all and needs time to end."""
+        self._is_over = True
         if self._behind:
             self._process.kill()
             what = f"and was stopped, {self._behind} messages behind"
