@@ -1,8 +1,9 @@
 """Films of the policy while it is trained, by a process that takes only idle time.
 
 What was learned is sent to it as numbers; it plays, draws and writes into the run's
-`videos`. If it is still at work when the next film is due, only the newest is made.
-Nothing here waits for it but the end, and nothing it does can fail a training.
+`videos`. Cores share caches, and often more: so it rests between two films, and of
+those that are due meanwhile only the newest is made. Nothing here waits for it but the
+end, and nothing it does can fail a training.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,8 @@ from ppo_jax.runs.config_fields import from_dict, to_dict
 from ppo_jax.runs.recorded import VIDEOS
 
 SECONDS_TO_END = 60.0  # that the last film may take when training has ended
+SECONDS_TO_FIRST = 20.0  # before it starts, which takes some five
+REST = 4.0  # times what a film took: films have a fifth of the time
 
 
 class Films(NamedTuple):
@@ -109,12 +113,19 @@ class _Newest:
             self._changed.wait_for(lambda: bool(self._things))
             return self._things.pop(0)
 
+    def rest(self, seconds: float) -> None:
+        """Waits; not longer than until the end is there."""
+        with self._changed:
+            self._changed.wait_for(lambda: None in self._things, seconds)
+
 
 def _feed(process: subprocess.Popen[bytes], due: _Newest, said: list[str]) -> None:
     """Hands over one film after another; a process that has ended gets no more."""
     assert process.stdin is not None and process.stdout is not None  # they are pipes
+    due.rest(SECONDS_TO_FIRST)
     try:
         while (thing := due.take()) is not None:
+            begun = time.monotonic()
             pickle.dump(thing, process.stdin)
             process.stdin.flush()
             answer = process.stdout.readline().decode().strip()
@@ -122,6 +133,7 @@ def _feed(process: subprocess.Popen[bytes], due: _Newest, said: list[str]) -> No
                 reason = answer or "its process ended"
                 said.append(f"there are no more films of this training: {reason}")
                 return
+            due.rest(REST * (time.monotonic() - begun))
     except OSError:
         said.append("there are no more films of this training: its process ended")
 

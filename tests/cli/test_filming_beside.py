@@ -1,8 +1,10 @@
 """Films beside training: made by another process, of the policy that was learned."""
 
+import io
 import subprocess
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import imageio.v3 as imageio
 import numpy as np
@@ -29,6 +31,38 @@ def test_of_what_nobody_took_the_newest_is_left_and_the_end():
         due.put(thing)
     due.put(None)
     assert [due.take(), due.take()] == [3, None]
+
+
+def test_rest_lasts_as_long_as_it_is_to_and_not_beyond_the_end():
+    due = _Newest()
+    due.put(1)
+    begun = time.monotonic()
+    due.rest(0.2)
+    assert time.monotonic() - begun >= 0.2
+    due.put(None)
+    due.rest(1000.0)
+    assert [due.take(), due.take()] == [1, None]
+
+
+def test_films_have_a_fifth_of_the_time(monkeypatch):
+    """One that takes two seconds is followed by eight in which none is begun."""
+    now, asked, due = [100.0], [], _Newest()
+    rest = lambda seconds: (asked.append(seconds), now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(due, "rest", rest)
+    monkeypatch.setattr(filming_beside.time, "monotonic", lambda: now[0])
+
+    def readline():
+        now[0] += 2.0
+        return b"filmed\n"
+
+    process = SimpleNamespace(
+        stdin=io.BytesIO(), stdout=SimpleNamespace(readline=readline)
+    )
+    due.put((50, []))
+    due.put(None)
+    said = []
+    filming_beside._feed(process, due, said)
+    assert (asked, said) == ([filming_beside.SECONDS_TO_FIRST, 8.0], [])
 
 
 def test_a_film_beside_training_is_that_of_the_policy(trained, tmp_path):
