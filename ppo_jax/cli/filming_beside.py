@@ -24,7 +24,7 @@ from ppo_jax.runs.recorded import VIDEOS
 
 SECONDS_TO_END = 60.0  # that the last film may take when training has ended
 SECONDS_TO_FIRST = 20.0  # before it starts, which takes some five
-REST = 4.0  # times what a film took: films have a fifth of the time
+REST = 9.0  # times what a film took: films have a tenth of the time
 
 
 class Films(NamedTuple):

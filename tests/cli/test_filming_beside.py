@@ -44,8 +44,8 @@ def test_rest_lasts_as_long_as_it_is_to_and_not_beyond_the_end():
     assert [due.take(), due.take()] == [1, None]
 
 
-def test_films_have_a_fifth_of_the_time(monkeypatch):
-    """One that takes two seconds is followed by eight in which none is begun."""
+def test_films_have_a_tenth_of_the_time(monkeypatch):
+    """One that takes two seconds is followed by eighteen in which none is begun."""
     now, asked, due = [100.0], [], _Newest()
     rest = lambda seconds: (asked.append(seconds), now.__setitem__(0, now[0] + seconds))
     monkeypatch.setattr(due, "rest", rest)
@@ -62,7 +62,7 @@ def test_films_have_a_fifth_of_the_time(monkeypatch):
     due.put(None)
     said = []
     filming_beside._feed(process, due, said)
-    assert (asked, said) == ([filming_beside.SECONDS_TO_FIRST, 8.0], [])
+    assert (asked, said) == ([filming_beside.SECONDS_TO_FIRST, 18.0], [])
 
 
 def test_a_film_beside_training_is_that_of_the_policy(trained, tmp_path):
