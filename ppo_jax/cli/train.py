@@ -122,7 +122,7 @@ def main() -> int:
     for name in ("profile", "video_interval"):  # what is wrong fails at once
         command_line.whole_number(arguments, name, 0)
     command = partial(resume if "resume" in arguments.flags else start, arguments)
-    if not {"distributed", *workers.FLAGS} & arguments.flags.keys():
+    if not workers.flags_in(arguments):
         return command()
     if count := workers.asked_for(arguments):
         if "resume" not in arguments.flags and not _is_simulated(arguments):
@@ -226,9 +226,8 @@ def how_to_open(arguments: Arguments) -> dict[str, bool]:
 def check_extras(config: Config, arguments: Arguments) -> None:
     """Raises ValueError if a logger, films or a dump are asked for that cannot be."""
     loggers.beside(config.logger)
-    in_processes = bool({"distributed", *workers.FLAGS} & arguments.flags.keys())
     if "dump_nan" in arguments.flags:
-        dumping.check(config, in_processes)
+        dumping.check(config, in_processes=bool(workers.flags_in(arguments)))
     interval = command_line.whole_number(arguments, "video_interval", 0)
     filming_beside.check(config.task, interval)
 

@@ -25,14 +25,18 @@ SECONDS_TO_END = 20  # that the others have when one has ended
 PR_SET_PDEATHSIG = 1  # of Linux: a signal when the parent dies
 
 
+def flags_in(arguments: Arguments) -> set[str]:
+    """Returns the flags given that say how this process finds others; none: alone."""
+    return {"distributed", *FLAGS} & arguments.flags.keys()
+
+
 def asked_for(arguments: Arguments) -> int:
     """Returns how many processes are to be started here; 0: this is one of them.
 
     Raises:
       ValueError: it is not a whole number, or torchrun has started this one.
     """
-    given = {"distributed", *FLAGS} & arguments.flags.keys()
-    if given != {"num_processes"} or os.environ.get(WORKER):
+    if flags_in(arguments) != {"num_processes"} or os.environ.get(WORKER):
         return 0
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ValueError(
@@ -46,8 +50,7 @@ def flag_again(arguments: Arguments) -> str:
     """Returns what is to be typed once more for as many processes."""
     if os.environ.get(WORKER):
         return f" --num_processes {arguments.flags['num_processes']}"
-    is_one_of_several = {"distributed", *FLAGS} & arguments.flags.keys()
-    return " in every process, with its flags" if is_one_of_several else ""
+    return " in every process, with its flags" if flags_in(arguments) else ""
 
 
 def run(count: int) -> int:

@@ -11,18 +11,16 @@ import numpy as np
 import pytest
 import running
 
-from ppo_jax.cli import filming, filming_beside, tasks, train
+from ppo_jax.cli import filming, filming_beside, train
 from ppo_jax.cli.filming_beside import NO_FILMS, _Newest, films_in, start_filming
-from ppo_jax.runs import checkpoint, companions, folders, metrics, trainers
+from ppo_jax.runs import companions, folders, metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of reading films, here
 
 
 @pytest.fixture(scope="module")
 def trained():
-    trainer = tasks.make_trainer(folders.load_config(running.tiny_run()), 1)
-    template = trainers.abstract_run(trainer).train
-    return trainer, checkpoint.restore_train(running.tiny_run(), template).state
+    return running.tiny_trained(1)
 
 
 def test_of_what_nobody_took_the_newest_is_left_and_the_end():

@@ -14,12 +14,12 @@ import pytest
 import running
 
 from ppo_jax import TimeStep
-from ppo_jax.cli import export, filming, play, tasks
+from ppo_jax.cli import export, filming, play
 from ppo_jax.envs import make
 from ppo_jax.learning.ppo import PPO
 from ppo_jax.loops import evaluation
 from ppo_jax.loops.evaluation import Evaluation
-from ppo_jax.runs import checkpoint, folders, trainers
+from ppo_jax.runs import folders, trainers
 
 EPISODES = 5
 
@@ -27,9 +27,7 @@ EPISODES = 5
 @pytest.fixture(scope="module")
 def trained():
     """The trainer and the state of a short run, for EPISODES environments."""
-    trainer = tasks.make_trainer(folders.load_config(running.tiny_run()), EPISODES)
-    template = trainers.abstract_run(trainer).train
-    return trainer, checkpoint.restore_train(running.tiny_run(), template).state
+    return running.tiny_trained(EPISODES)
 
 
 @pytest.fixture
@@ -243,7 +241,6 @@ def test_what_is_not_finite_is_no_success_and_is_said():
 
 def test_an_evaluation_of_nan_ends_with_1(trained, played, monkeypatch, capsys):
     """The numbers are printed, then a sentence says what they are worth."""
-    from ppo_jax.runs import trainers
 
     result = Evaluation(jnp.full(3, jnp.nan), jnp.ones(3), {})
     monkeypatch.setattr(trainers, "evaluate", lambda *_: (result, {}))

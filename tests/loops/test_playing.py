@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 import running
 
-from ppo_jax.cli import tasks
 from ppo_jax.loops import evaluation, playing
-from ppo_jax.runs import checkpoint, folders, trainers
 
 N = 4
 
 
 @pytest.fixture(scope="module")
 def trained():
-    trainer = tasks.make_trainer(folders.load_config(running.tiny_run()), N)
-    template = trainers.abstract_run(trainer).train
-    return trainer, checkpoint.restore_train(running.tiny_run(), template).state
+    return running.tiny_trained(N)
 
 
 def test_the_first_episodes_are_those_of_evaluate(trained):

@@ -153,6 +153,16 @@ def tiny_run():
     return run
 
 
+def tiny_trained(num_envs):
+    """Returns a trainer of as many environments, and what the tiny run has learned."""
+    from ppo_jax.cli import tasks
+    from ppo_jax.runs import checkpoint, trainers
+
+    trainer = tasks.make_trainer(folders.load_config(tiny_run()), num_envs)
+    template = trainers.abstract_run(trainer).train
+    return trainer, checkpoint.restore_train(tiny_run(), template).state
+
+
 @functools.cache
 def scratch(name):
     """Returns a folder that lives as long as this process."""
