@@ -202,6 +202,7 @@ def trained(task: str, driver: str, small: bool) -> tuple[list, list, tuple[int,
     from ppo_jax.cli.tasks import default_config, open_trainer
     from ppo_jax.envs.programs import count_calls
     from ppo_jax.runs import runner
+    from ppo_jax.runs.callbacks import Callbacks
     from ppo_jax.runs.config_fields import override
     from ppo_jax.runs.trainers import abstract_run, lower
 
@@ -219,9 +220,8 @@ def trained(task: str, driver: str, small: bool) -> tuple[list, list, tuple[int,
         changes |= {"actor.hidden_dims": [8], "critic.hidden_dims": [8]}
     config, history = override(default_config(task), changes), []
     with tempfile.TemporaryDirectory() as folder, open_trainer(config) as trainer:
-        outcome = runner.run_training(
-            trainer, Path(folder), on_iteration=lambda p: history.append(p.scalars)
-        )
+        keep = Callbacks(on_iteration=lambda p: history.append(p.scalars))
+        outcome = runner.run_training(trainer, Path(folder), callbacks=keep)
         learned = jax.tree.map(np.array, outcome.run.train)
         asked = found = 0
         if driver == "in_jit":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-from ppo_jax.runs.runner import Progress
+from ppo_jax.runs.callbacks import Progress
 
 SECONDS_BETWEEN_LINES = 2.0
 

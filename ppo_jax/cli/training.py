@@ -52,14 +52,8 @@ def train(
                 folder,
                 run,
                 seconds_before,
-                on_compiled=seen.on_compiled,
-                on_iteration=seen.on_iteration,
-                on_signal=seen.on_signal,
-                on_note=seen.display.note,
-                on_end=seen.on_end,
-                on_learned=seen.films.show,
+                seen.callbacks(),
                 profile=command_line.whole_number(arguments, "profile", 0),
-                on_nan=dumping.on_nan(trainer, folder, arguments.flags),
             )
     except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
         entry.complain(str(error))
@@ -91,6 +85,20 @@ class _Seen:
         self.interval = interval * self.writes
         self.films = filming_beside.start_filming(
             trainer, folder, self.interval, self.display.note
+        )
+
+    def callbacks(self) -> Any:
+        """Returns what the run calls."""
+        from ppo_jax.runs.callbacks import Callbacks
+
+        return Callbacks(
+            on_compiled=self.on_compiled,
+            on_iteration=self.on_iteration,
+            on_learned=self.films.show,
+            on_signal=self.on_signal,
+            on_note=self.display.note,
+            on_nan=dumping.on_nan(self.trainer, self.folder, self.arguments.flags),
+            on_end=self.on_end,
         )
 
     def on_compiled(self) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -33,6 +33,7 @@ from ppo_jax.runs import (
     signals,
     storage,
 )
+from ppo_jax.runs.callbacks import Callbacks, Outcome, Progress
 from ppo_jax.runs.continuation import about_simulator, saved_part
 from ppo_jax.runs.curves import Curves, open_curves
 from ppo_jax.runs.loggers import names as loggers
@@ -40,42 +41,13 @@ from ppo_jax.runs.trainers import Trainer, lower, start, step_on_host
 from ppo_jax.types import Env, RunState, Simulator
 
 
-class Progress(NamedTuple):
-    """What is known after an iteration."""
-
-    iteration: int  # done in total
-    max_iterations: int
-    env_steps: int  # in total
-    seconds: float  # of this process, in the loop
-    seconds_left: float  # if it goes on as it did
-    scalars: dict[str, float]
-
-
-OnNan = Callable[[finite.NotFinite, list[Trail], RunState], str]
-
-
-class Outcome(NamedTuple):
-    """How a run ended."""
-
-    run: RunState
-    folder: Path
-    progress: Progress
-    stopped_by: str | None  # name of a signal
-
-
 def run_training(
     trainer: Trainer,
     folder: Path,
     run: RunState | None = None,
     seconds_before: float = 0.0,
-    on_compiled: Callable[[], None] = lambda: None,
-    on_iteration: Callable[[Progress], None] = lambda progress: None,
-    on_signal: Callable[[str], None] = lambda name: None,
-    on_note: Callable[[str], None] = lambda sentence: None,
-    on_end: Callable[[Outcome], None] = lambda outcome: None,
-    on_learned: Callable[[int, Any], None] = lambda done, learned: None,
+    callbacks: Callbacks = Callbacks(),
     profile: int = 0,
-    on_nan: OnNan = lambda error, trails, run: "",
 ) -> Outcome:
     """Trains until `max_iterations` are done, or until SIGINT or SIGTERM.
 
@@ -88,19 +60,8 @@ def run_training(
       folder: of the run; checkpoints and curves go there.
       run: to go on from, it is donated; None starts with the configured seed.
       seconds_before: that the run has taken already, for the curves over time.
-      on_compiled: called once, before the first iteration.
-      on_iteration: called after every iteration.
-      on_signal: called with the signal's name after the iteration in which it came,
-        before the last checkpoint is written. A second signal acts as usual.
-      on_note: called with a sentence on each thing that was lost or mended, or traced.
-      on_end: called with what is returned while loggers still listen: a film that it
-        makes in the folder goes to them.
-      on_learned: called with what was learned after every iteration, whose number it
-        gets too; what it keeps of it has to be a copy.
+      callbacks: what is called on the way.
       profile: iterations to trace, see `profiling.traced`.
-      on_nan: called with what was not finite of some environments, the trails of the
-        last two iterations, if they are kept, and the run after them; returns a
-        sentence, or nothing, that the error goes on with.
 
     Raises:
       NotFinite: a NaN or inf turned up in observations, rewards, losses or gradients.
@@ -116,27 +77,21 @@ def run_training(
             processes.agree(partial(metrics.check_table, folder))
         others = loggers.beside(config.logger)
         step, first_run = _compile(trainer, run)
-        on_compiled()
+        callbacks.on_compiled()
         first = int(first_run.train.iteration)
         if first >= config.max_iterations:
             raise ValueError(
                 f"{folder} has already done {first} iterations: ask for more"
             )
+        on_note = callbacks.on_note
         opened = partial(open_curves, folder, config, others, first, on_note)
         with processes.in_first(opened) as curves:
-            iterations = _iterations(trainer, step, first_run, folder, on_nan)
+            iterations = _iterations(trainer, step, first_run, folder, callbacks.on_nan)
             iterations = profiling.traced(iterations, folder, profile, on_note)
             outcome = _until_the_end(
-                trainer,
-                folder,
-                iterations,
-                curves,
-                seconds_before,
-                on_iteration,
-                on_signal,
-                on_learned,
+                trainer, folder, iterations, curves, seconds_before, callbacks
             )
-            on_end(outcome)
+            callbacks.on_end(outcome)
     return outcome
 
 
@@ -151,9 +106,7 @@ def _until_the_end(
     iterations: Iterator[tuple[RunState, Progress]],
     curves: Curves | None,
     seconds_before: float,
-    on_iteration: Callable[[Progress], None],
-    on_signal: Callable[[str], None],
-    on_learned: Callable[[int, Any], None],
+    callbacks: Callbacks,
 ) -> Outcome:
     """Writes and saves what each iteration gives, until the last or a signal."""
     config, record = trainer.config, partial(folders.record, folder, trainer.config)
@@ -163,12 +116,12 @@ def _until_the_end(
             done, seconds = progress.iteration, seconds_before + progress.seconds
             if curves:
                 curves.write(done - 1, progress.scalars, seconds)
-            on_iteration(progress)
-            on_learned(done, devices.here(trainer.mesh, run.train))
+            callbacks.on_iteration(progress)
+            callbacks.on_learned(done, devices.here(trainer.mesh, run.train))
             number = processes.most(received[0] if received else 0)
             stop = bool(number) and done < config.max_iterations
             if stop:
-                on_signal(signal.Signals(number).name)
+                callbacks.on_signal(signal.Signals(number).name)
             is_last = stop or done == config.max_iterations
             if is_last or done % config.save_interval == 0:
                 path = _save(trainer, folder, run, progress, seconds, record)
@@ -206,7 +159,7 @@ def _iterations(
     step: Callable[..., Any],
     run: RunState,
     folder: Path,
-    on_nan: OnNan,
+    on_nan: Callable[[finite.NotFinite, list[Trail], RunState], str],
 ) -> Iterator[tuple[RunState, Progress]]:
     """Yields the run after each iteration, and what is known then.
 

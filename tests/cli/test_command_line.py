@@ -11,8 +11,8 @@ from rich.console import Console
 
 from ppo_jax.cli import command_line, console, entry, play, sweep, tasks, train
 from ppo_jax.runs import checkpoint, config_fields, folders, trainers
+from ppo_jax.runs.callbacks import Progress
 from ppo_jax.runs.config import Config
-from ppo_jax.runs.runner import Progress
 
 FLAGS = [
     command_line.field_flag("num_envs", "N"),

@@ -33,6 +33,7 @@ from ppo_jax.runs import (
     storage,
     trainers,
 )
+from ppo_jax.runs.callbacks import Callbacks
 from ppo_jax.runs.config import AlgorithmConfig, Config
 
 NUM_STEPS = 4
@@ -125,8 +126,9 @@ def start(fault=None, learning_rate=1e-3):
 
 
 def train_counter(folder, run=None, callbacks=None, **changes):
+    callbacks = Callbacks(**(callbacks or {}))
     return runner.run_training(
-        make_trainer(**changes), folder, run, **(callbacks or {})
+        make_trainer(**changes), folder, run, callbacks=callbacks
     )
 
 
