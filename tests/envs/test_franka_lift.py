@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax.envs import franka_lift
+from ppo_jax.envs import franka_grasp, franka_lift
 from ppo_jax.envs.franka import forward_kinematics, tool_point
 from ppo_jax.envs.franka_lift import FrankaLift
 from ppo_jax.envs.task import total
@@ -132,12 +132,12 @@ def moved_tool(state, shift):
 
 def test_held_cube_moves_with_the_tool_and_keeps_its_speed_when_let_go():
     state = start(held=jnp.bool_(True), cube_position=jnp.float32([0.5, 0.0, 0.2]))
-    after = franka_lift.move_cube(moved_tool(state, (0.01, -0.02, 0.004)), state)
+    after = franka_grasp.move_cube(moved_tool(state, (0.01, -0.02, 0.004)), state)
     np.testing.assert_allclose(after.cube_position, [0.51, -0.02, 0.204], rtol=1e-5)
     np.testing.assert_allclose(after.cube_velocity, [0.5, -1.0, 0.2], rtol=1e-4)
 
     let_go = after._replace(held=jnp.bool_(False))
-    after = franka_lift.move_cube(let_go, let_go)
+    after = franka_grasp.move_cube(let_go, let_go)
     np.testing.assert_allclose(
         after.cube_velocity, [0.5, -1.0, 0.2 - 9.81 * 0.02], atol=1e-5
     )
@@ -146,7 +146,7 @@ def test_held_cube_moves_with_the_tool_and_keeps_its_speed_when_let_go():
 def test_cube_that_was_just_caught_stays_for_that_step():
     state = start(cube_position=jnp.float32([0.5, 0.0, 0.2]))
     moved = moved_tool(state, (0.01, 0.0, 0.0))._replace(held=jnp.bool_(True))
-    after = franka_lift.move_cube(moved, state)
+    after = franka_grasp.move_cube(moved, state)
     np.testing.assert_array_equal(after.cube_position, state.cube_position)
     np.testing.assert_array_equal(after.cube_velocity, 0.0)
 
@@ -163,9 +163,9 @@ def test_table_pulls_a_held_cube_out_of_the_hand(offset, kept):
         finger_position=jnp.float32(RESTING),
     )
     moved = moved_tool(state, (0.0, 0.0, 0.02 - offset))
-    after = franka_lift.hold_cube(moved, state, jnp.bool_(True), jnp.bool_(True))
+    after = franka_grasp.hold_cube(moved, state, jnp.bool_(True), jnp.bool_(True))
     assert after.held == kept
-    carried = franka_lift.move_cube(after, state).cube_position
+    carried = franka_grasp.move_cube(after, state).cube_position
     np.testing.assert_allclose(carried, cube, rtol=1e-6)
 
 
