@@ -9,7 +9,7 @@ from ppo_jax.cli import entry
 from ppo_jax.cli.command_line import Arguments, whole_number
 from ppo_jax.cli.workers import FLAGS, WORKER
 from ppo_jax.runs import folders, processes
-from ppo_jax.runs.processes import Cluster
+from ppo_jax.runs.cluster import Cluster, joined
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # its variables
 SIGNALLED = 128  # codes above it are of signals, which all processes have agreed on
@@ -65,7 +65,7 @@ def run(arguments: Arguments, command: Callable[[], int]) -> int:
     others = cluster_of(arguments)
     if others is None:
         return command()
-    with processes.joined(others):
+    with joined(others):
         entry.run_script(partial(run_alike, arguments, command))
     return 0
 

@@ -14,10 +14,10 @@ LAWS = Path(__file__).with_name("laws_of_shards.py")
 EIGHT = "--xla_force_host_platform_device_count=8"
 ONE_OF_SEVERAL = """
 import sys, pytest
-from ppo_jax.runs import processes
+from ppo_jax.runs import cluster, processes
 
 address, count, rank, *laws = sys.argv[1:]
-with processes.joined(processes.Cluster(address, int(count), int(rank))):
+with cluster.joined(cluster.Cluster(address, int(count), int(rank))):
     processes.least(0)  # gloo has 30 s to meet; compiling one by one may take longer
     sys.exit(pytest.main(["-n", "0", "-x", "-p", "no:cacheprovider", *laws]))
 """

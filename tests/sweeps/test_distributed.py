@@ -13,7 +13,7 @@ import running
 from ppo_jax.cli import entry
 from ppo_jax.cli import sweep as script
 from ppo_jax.runs import processes
-from ppo_jax.runs.processes import Cluster
+from ppo_jax.runs.cluster import Cluster, joined
 
 SCRIPT = str(running.ROOT / "sweep.py")
 SECONDS = 240  # that any process of a test may take
@@ -215,7 +215,7 @@ def test_without_a_cluster_distributed_says_what_to_give(monkeypatch):
     monkeypatch.setattr(processes.jax.distributed, "initialize", initialize)
     with (
         pytest.raises(ValueError, match=r"--distributed: .*or give --coordinator_add"),
-        processes.joined(Cluster()),
+        joined(Cluster()),
     ):
         pass
 
