@@ -71,6 +71,46 @@ def update(
       ValueError: there are fewer steps than one gradient step needs.
     """
     require_a_step(config, len(rollout.steps.reward))
+    learned, memory, loss_sum, norms = _passes(
+        student, config, state, hparams, rollout, axis
+    )
+    steps = rollout.steps
+    num_steps = config.num_learning_epochs * len(steps.reward)
+    behavior_loss = mean_over(axis, loss_sum / num_steps)
+    metrics = {
+        "behavior_loss": behavior_loss,
+        "loss": behavior_loss,
+        "grad_norm_student": norms.mean(),
+        "mean_std": mean_over(axis, steps.distribution.spread()[-1].mean()),
+        "learning_rate": jnp.asarray(hparams.learning_rate, jnp.float32),
+    }
+    along = {"axis": axis} if axis else {}
+    stats = student.update_stats(state.obs_stats[STUDENT], steps.obs, **along)
+    params, opt_state = learned
+    state = state._replace(
+        params=state.params | {STUDENT: params},
+        obs_stats=state.obs_stats | {STUDENT: stats},
+        opt_state=opt_state,
+        learning_rate=metrics["learning_rate"],
+        iteration=state.iteration + 1,
+    )
+    return state, memory, metrics
+
+
+def _passes(
+    student: ActorCritic,
+    config: DistillationConfig,
+    state: TrainState,
+    hparams: Hyperparams,
+    rollout: Rollout,
+    axis: Axis,
+) -> tuple[tuple[Params, Any], Any, Array, Array]:
+    """Goes `num_learning_epochs` times over the rollout, see `update`.
+
+    Returns:
+      Parameters and the optimizer's state, the memory after the last step, the sum of
+      the losses of all steps, and the norms of all gradients.
+    """
     network = in_bfloat16(student) if config.precision == "bfloat16" else student
     steps, num_steps = rollout.steps, len(rollout.steps.reward)
     inputs = network.prepare(state.obs_stats[STUDENT], steps.obs)
@@ -86,14 +126,15 @@ def update(
 
     def step(carry: Any, number: Array) -> Any:
         learned, memory = carry
-        both, found = (memory, first_memory), window(number, length)
+        both = memory, first_memory
+        found = window(number, config.gradient_length)
         learned, memory, losses, norm = _gradient_step(
             config, loss_of, hparams, learned, both, found, axis
         )
         return (learned, memory), (losses, norm)
 
-    length, total = config.gradient_length, config.num_learning_epochs * num_steps
-    num_windows, left_over = divmod(total, length)
+    total = config.num_learning_epochs * num_steps
+    num_windows, left_over = divmod(total, config.gradient_length)
     learned = state.params[STUDENT], state.opt_state
     (learned, memory), (losses, norms) = jax.lax.scan(
         step, (learned, first_memory), jnp.arange(num_windows)
@@ -103,24 +144,7 @@ def update(
         rest = window(jnp.asarray(num_windows), left_over)
         loss, memory = loss_of(learned[0], (memory, first_memory), rest)
         loss_sum += loss
-    behavior_loss = mean_over(axis, loss_sum / total)
-    metrics = {
-        "behavior_loss": behavior_loss,
-        "loss": behavior_loss,
-        "grad_norm_student": norms.mean(),
-        "mean_std": mean_over(axis, steps.distribution.spread()[-1].mean()),
-        "learning_rate": jnp.asarray(hparams.learning_rate, jnp.float32),
-    }
-    along = {"axis": axis} if axis else {}
-    stats = student.update_stats(state.obs_stats[STUDENT], steps.obs, **along)
-    state = state._replace(
-        params=state.params | {STUDENT: learned[0]},
-        obs_stats=state.obs_stats | {STUDENT: stats},
-        opt_state=learned[1],
-        learning_rate=metrics["learning_rate"],
-        iteration=state.iteration + 1,
-    )
-    return state, forget(memory, done[-1]), metrics
+    return learned, forget(memory, done[-1]), loss_sum, norms
 
 
 def _gradient_step(
