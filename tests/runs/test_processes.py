@@ -1,16 +1,14 @@
 """One policy in two processes, which one command starts: real ones, ended in all ways.
 
 Each runs train.py with a line that is called after every iteration, so that what
-happens to one of them does not depend on timing.
+happens to one of them does not depend on timing. But for one run, whose processes are
+three new interpreters, the command forks its own: see `forking`.
 """
 
-import os
 import re
+import shutil
 import signal
-import subprocess
-import sys
 
-import careless
 import pytest
 import running
 from comparing import assert_same_runs, rows_of, run_in
@@ -26,15 +24,21 @@ import os, signal, sys, time
 from ppo_jax.cli import entry, train
 from ppo_jax.runs import finite
 
-check, rank = finite.require_finite, os.environ.get("RANK", "parent")
+check, rank = finite.require_finite, os.environ.get("RANK")
 
 def and_then(values, iteration, *rest):
     check(values, iteration, *rest)
     LINE
 
-finite.require_finite = and_then
+if rank:
+    finite.require_finite = and_then
 sys.argv[0] = "train.py"
 entry.run_script(train.main)
+"""
+FORKING = """
+import forking
+from ppo_jax.cli import workers
+workers.subprocess = forking
 """
 TWO = ("--num_processes=2",)
 RUN = (
@@ -45,20 +49,15 @@ END = 6
 SECONDS = 300  # that any process of a test may take
 
 
-def train(home, *argv, line="pass"):
+def train(home, *argv, line="pass", fresh=False):
     """Runs train.py in two processes; returns its exit code, stdout and stderr."""
-    usual = {"PYTHONPATH": str(running.ROOT), "COLUMNS": "80"}
     home.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", CODE.replace("LINE", line), *argv],
-        cwd=home,
-        env=os.environ | usual | {"XLA_FLAGS": careless.FLAGS},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+    code = ("" if fresh else FORKING) + CODE.replace("LINE", line)
+    parent = running.start(home, *argv, code=code, fresh=fresh)
+    try:
+        return running.finish(parent, SECONDS)
+    finally:
+        parent.kill()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,8 @@ def whole(tmp_path_factory):
 
 
 def test_the_first_speaks_and_steps_of_both_count(tmp_path):
-    code, out, err = train(tmp_path, *RUN, "--max_iterations=2", "--video")
+    argv = (*RUN, "--max_iterations=2", "--video")
+    code, out, err = train(tmp_path, *argv, fresh=True)
     assert code == 0, (out, err)
     assert out.count("Cartpole: 8 environments") == 1
     assert "Trained 2 iterations (64 steps)" in out
@@ -132,8 +132,7 @@ def test_a_full_disk_of_the_first_is_said_and_ends_both(tmp_path):
 def test_on_another_number_of_processes_what_was_learned_goes_on(whole, tmp_path):
     """Two devices of one process are two shards as well: bit for bit; one is not."""
     target = tmp_path / folders.LOG_ROOT / "Cartpole" / whole.name
-    target.parent.mkdir(parents=True)
-    subprocess.run(["cp", "-r", whole, target], check=True)
+    shutil.copytree(whole, target, symlinks=True)
     code, out, err = train(tmp_path, "--resume", f"--max_iterations={END + 1}")
     assert code == 0, (out, err)
     assert "It was on 2 devices and is now on 1" in out

@@ -15,12 +15,14 @@ import socket
 import sys
 import warnings
 
+from jax._src import compilation_cache, compiler
+
 IMPORTED = (
     *("ppo_jax.cli.train", "ppo_jax.cli.play", "ppo_jax.cli.sweep"),
     *("ppo_jax.cli.console", "ppo_jax.runs.checkpoint", "ppo_jax.runs.runner"),
     *("ppo_jax.envs", "ppo_jax.configs", "orbax.checkpoint"),
     *("tensorboardX", "matplotlib.pyplot"),
-    *("pyarrow.parquet", "jax.experimental.multihost_utils"),
+    *("pyarrow.parquet", "jax.experimental.multihost_utils", "pytest"),
 )
 
 
@@ -28,16 +30,35 @@ def main():
     """Imports, serves, and in every new process runs what it was started for."""
     for name in IMPORTED:
         importlib.import_module(name)
+    compiler._cache_write = keep_program
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.argv = request["argv"]
-    if request["code"] is not None:
-        sys.argv.insert(0, "-c")
-        exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
+    code = request["code"]
+    run([*(() if code is None else ("-c", code)), *request["argv"]])
+
+
+def run(words):
+    """Runs what `python WORDS` would run: a script, or `-c CODE`; says so to it."""
+    sys.orig_argv = [sys.executable, *words]
+    if words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def keep_program(key, seconds, name, backend, program, callbacks=()):
+    """Keeps a compiled program, whichever process has compiled it; jax: only the first.
+
+    A test starts the same processes again, on one disk.
+    """
+    if not callbacks:
+        compilation_cache.put_executable_and_time(
+            key, name, program, backend, int(seconds)
+        )
 
 
 def serve(channel):
