@@ -135,7 +135,10 @@ def is_finite(x: Any) -> bool:
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Lets threads that find the loop closed, after an error, end without a word."""
+    """Lets threads that find the loop closed, after an error, end without a word.
+
+    On a busy machine that is long after the error, so then it stays like this.
+    """
     hook = sys.unraisablehook
 
     def unless_closed(unraisable: Any) -> None:
@@ -145,8 +148,10 @@ def _quiet_threads() -> Iterator[None]:
     sys.unraisablehook = unless_closed
     try:
         yield
-    finally:
-        sys.unraisablehook = hook
+    except BaseException:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # errors nobody awaits
+        raise
+    sys.unraisablehook = hook
 
 
 def _errno_in(message: str) -> int | None:

@@ -1,5 +1,8 @@
 """Arrays on a disk: arrays without elements keep their shape and type."""
 
+import logging
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,3 +84,24 @@ def test_what_is_not_plain_is_left_to_orbax(tmp_path, monkeypatch, change):
     monkeypatch.setattr(arrays, "_read_by_orbax", lambda *x: asked.append(x))
     arrays.read(tmp_path / "x", jax.eval_shape(lambda: wanted))
     assert len(asked) == 1
+
+
+def test_threads_that_end_after_a_failed_write_say_nothing(monkeypatch, capfd):
+    """On a busy machine they find the event loop closed long after the error."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    monkeypatch.setattr(logging.getLogger("asyncio"), "level", logging.NOTSET)
+
+    class Late:
+        def __init__(self, message):
+            self.message = message
+
+        def __del__(self):
+            raise RuntimeError(self.message)
+
+    with pytest.raises(OSError), arrays._quiet_threads():
+        raise OSError
+    Late("Event loop is closed")
+    logging.getLogger("asyncio").error("Future exception was never retrieved")
+    assert capfd.readouterr().err == ""
+    Late("something else")
+    assert "something else" in capfd.readouterr().err
