@@ -31,7 +31,7 @@ from ppo_jax import (
     ppo_loss,
     update_stats,
 )
-from ppo_jax.learning.minibatches import draw_permutations
+from ppo_jax.learning.minibatches import draw_permutations, order_of
 from ppo_jax.learning.targets import explained_variance
 from ppo_jax.policies.conv import CNNConfig
 
@@ -305,6 +305,16 @@ def test_orders_depend_on_the_key():
     assert first.shape == (1, 20)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_the_order_is_that_of_the_draws_also_of_equal_ones(maybe_jit):
+    draws = np.random.default_rng(0).integers(0, 2**32, (2, 3, 500), np.uint32)
+    draws[..., ::7] = draws[..., :1]
+    draws[..., 1], draws[..., 2], draws[..., 3] = 0, 2**32 - 1, 2**31
+    for order in (order_of, jax.vmap(order_of)):
+        found = maybe_jit(order)(draws)
+        assert found.dtype == jnp.int32
+        np.testing.assert_array_equal(found, np.argsort(draws, kind="stable"))
 
 
 def test_more_minibatches_than_samples_are_refused():
