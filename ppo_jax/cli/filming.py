@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def clip(trainer: Any, state: Any, folder: Path) -> Path:
     """Films an episode for the report of a run, small; returns the file."""
     path, seed = folder / VIDEOS / CLIP, trainer.config.seed
     return film(trainer, state, path, seed, CLIP_FRAMES_PER_SECOND, CLIP_SIZE)
+
+
+def rehearse(trainer: Any) -> None:
+    """Compiles what `clip` will run, with a policy of zeros."""
+    import jax
+    import numpy as np
+
+    from ppo_jax.runs import trainers
+
+    shapes = trainers.abstract_run(trainer).train
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    _recorded(trainer, jax.device_put(zeros), trainer.config.seed)
+    import_module("ppo_jax.envs.drawing")
+    import_module("ppo_jax.envs.video")
 
 
 def is_clip_due(config: Config, starting: float, training: float) -> bool:
@@ -124,23 +139,32 @@ def _drawn(
     """Yields drawings of every `stride`-th state of an episode."""
     import jax
 
-    from ppo_jax.envs import make
     from ppo_jax.envs.drawing import pictures
-    from ppo_jax.loops import evaluation
 
-    config = trainer.config
-    env: Any = make(config.task, 1, config.clip_actions)
-    recording = jax.jit(evaluation.record, static_argnums=(0, 1))(
-        trainer.ppo, env, state, jax.random.key(seed)
-    )
-    recording = jax.device_get(recording)
+    env, recording = _recorded(trainer, state, seed)
     steps = range(0, int((~recording.done).sum()), stride)
     states = (
         jax.tree.map(lambda x: x[step, 0], recording.env_state.task_state)  # noqa: B023
         for step in steps
     )
-    captions = (f"{config.task}   {step * env.step_dt:4.1f} s" for step in steps)
+    captions = (
+        f"{trainer.config.task}   {step * env.step_dt:4.1f} s" for step in steps
+    )
     yield from pictures(env.task, zip(states, captions, strict=True), size)
+
+
+def _recorded(trainer: Any, state: Any, seed: int) -> tuple[Any, Any]:
+    """Returns one environment, and the states of an episode in it."""
+    import jax
+
+    from ppo_jax.envs import make
+    from ppo_jax.loops import evaluation
+
+    config = trainer.config
+    env: Any = make(config.task, 1, config.clip_actions)
+    record = jax.jit(evaluation.record, static_argnums=(0, 1))
+    recording = record(trainer.ppo, env, state, jax.random.key(seed))
+    return env, jax.device_get(recording)
 
 
 def _photographed(trainer: Any, state: Any, seed: int, stride: int) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 import shlex
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ppo_jax.cli import (
 from ppo_jax.cli.announcing import decoration, report
 from ppo_jax.cli.command_line import Arguments
 from ppo_jax.runs import folders
+
+REHEARSAL_AFTER = 0.3  # s of training: a run of a moment has nothing to prepare
 
 
 def train(
@@ -76,6 +79,7 @@ class _Seen:
         self.trainer, self.folder, self.started = trainer, folder, started
         self.arguments = arguments
         self.imports = ahead.start()
+        self.rehearsed: Callable[[], None] | None = None  # waits for it
         self.writes = processes.is_first()
         self.display = console.open_display() if self.writes else console.NO_DISPLAY
         self.compile_seconds = 0.0
@@ -108,9 +112,18 @@ class _Seen:
 
     def on_iteration(self, progress: Any) -> None:
         self.display.show(progress)
+        if self.rehearsed is None and progress.seconds > REHEARSAL_AFTER:
+            self._rehearse(progress)
         done, config = progress.iteration, self.trainer.config
         if done % config.save_interval == 0 or done == config.max_iterations:
             self.imports.everything()  # a checkpoint comes next
+
+    def _rehearse(self, progress: Any) -> None:
+        """Has what comes at the end compiled and loaded while it trains."""
+        works: list[Callable[[], object]] = [self.imports.everything, plots_rehearsed]
+        if self._is_clip_due(progress.seconds + progress.seconds_left):
+            works.append(lambda: filming.rehearse(self.trainer))
+        self.rehearsed = ahead.begin(*works if self.writes else ())
 
     def on_signal(self, name: str) -> None:
         self.display.note(f"{name}: saving; once more stops at once")
@@ -130,6 +143,8 @@ class _Seen:
             self.folder, first, done, self.compile_seconds
         )
         decoration(note, "run.json")
+        if self.rehearsed:
+            self.rehearsed()
         if not outcome.stopped_by:
             self._clip(outcome)
         report(outcome, self.trainer.config, self.compile_seconds)
@@ -147,12 +162,21 @@ class _Seen:
 
     def _clip(self, outcome: Any) -> None:
         """Films a few seconds for the report, where there is no film and it is due."""
-        config, seconds = self.trainer.config, outcome.progress.seconds
-        if self.interval or self.video:
-            return
-        if filming.is_clip_due(config, self.compile_seconds, seconds):
+        if self._is_clip_due(outcome.progress.seconds):
             film = lambda: filming.clip(self.trainer, outcome.run.train, self.folder)
             decoration(film, "the clip")
+
+    def _is_clip_due(self, seconds: float) -> bool:
+        if self.interval or self.is_filmed:
+            return False
+        return filming.is_clip_due(self.trainer.config, self.compile_seconds, seconds)
+
+
+def plots_rehearsed() -> None:
+    """Loads what the learning curve is drawn with."""
+    from ppo_jax.runs import plots
+
+    plots.rehearse()
 
 
 def signalled(name: str | None) -> int:

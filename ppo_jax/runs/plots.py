@@ -25,8 +25,7 @@ def save_learning_curve(folder: Path, title: str, goal: float | None = None) -> 
         name: np.array(column) for name, column in metrics.read_table(folder).items()
     }
     iteration = table["iteration"]
-    figure = new_figure((9, 6), title)
-    axes = figure.subplots(2, 2)
+    figure, axes = _panels(title)
     panels = [
         ("episode_return", "mean return (last 100 episodes)", "tab:blue"),
         ("episode_length", "mean episode length (steps)", "tab:green"),
@@ -41,10 +40,27 @@ def save_learning_curve(folder: Path, title: str, goal: float | None = None) -> 
     if goal is not None:
         axes[0, 0].axhline(goal, color="gray", linestyle="--", linewidth=1)
         axes[0, 0].text(iteration[0], goal, f" goal {goal:g}", va="bottom", fontsize=8)
+    return save_figure(figure, folder / LEARNING_CURVE)
+
+
+def rehearse() -> None:
+    """Draws an empty one, which loads fonts and more, for `save_learning_curve`."""
+    _panels("")[0].canvas.draw()
+
+
+def _panels(title: str) -> tuple[Any, Any]:
+    """Returns a figure and its four axes.
+
+    Where they lie is fixed: to look for it would take longer than to draw.
+    """
+    figure = new_figure((9, 6), title)
+    figure.set_layout_engine("none")
+    places = {"left": 0.085, "right": 0.985, "bottom": 0.08, "top": 0.89}
+    axes = figure.subplots(2, 2, gridspec_kw=places | {"wspace": 0.2, "hspace": 0.24})
     axes[1, 1].set_yscale("log")
     for axis in axes[1]:
         axis.set_xlabel("iteration")
-    return save_figure(figure, folder / LEARNING_CURVE)
+    return figure, axes
 
 
 def new_figure(size: tuple[float, float], title: str) -> Any:

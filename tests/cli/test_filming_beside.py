@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import imageio.v3 as imageio
+import jax
 import numpy as np
 import pytest
 import running
@@ -161,3 +162,23 @@ def test_training_is_the_same_and_leaves_films(tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_filmed_is_said_at_once(argv, message, capsys):
     assert running.call(train, *argv) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_clip_at_the_end_compiles_nothing_that_was_rehearsed(trained, tmp_path):
+    """Its program is compiled while the run still trains."""
+    trainer, learned = trained
+    compiled = []
+
+    def listen(name, seconds, **about):
+        if name.endswith("backend_compile_duration"):
+            compiled.append(about.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        filming.rehearse(trainer)
+        assert "jit(record)" in compiled
+        compiled.clear()
+        filming.clip(trainer, learned, tmp_path)
+        assert compiled == []
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
