@@ -45,9 +45,39 @@ def lstm_step(memory: LSTMMemory, from_input: Array, from_hidden: Array) -> LSTM
     Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000, as
     torch.nn.LSTM has it.
     """
-    i, f, g, o = jnp.split(from_input + from_hidden, 4, axis=-1)
-    cell = jax.nn.sigmoid(f) * memory.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return LSTMMemory(jax.nn.sigmoid(o) * jnp.tanh(cell), cell)
+    return lstm_through_gates(memory, lstm_gates(from_input, from_hidden))
+
+
+def lstm_gates(from_input: Array, from_hidden: Array) -> Array:
+    """Returns [N, 4 H] i f g o; sigmoid(x) = 1/2 + 1/2 tanh(x / 2).
+
+    All are a tanh: XLA vectorises one pass of it on a CPU, but not a loop that has four
+    slices and an exponential of each.
+    """
+    scale, shift = _lstm_scale_and_shift(from_hidden.shape[-1])
+    return shift + scale * jnp.tanh(scale * (from_input + from_hidden))
+
+
+def lstm_through_gates(memory: LSTMMemory, gates: Array) -> LSTMMemory:
+    """Returns the memory after a step with these gates, [N, 4 H]."""
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    cell = f * memory.cell + i * g
+    return LSTMMemory(o * jnp.tanh(cell), cell)
+
+
+def lstm_gates_gradient(
+    gates: Array, from_hidden: tuple[()], of_gates: Array
+) -> tuple[Array, Array]:
+    """Returns the gradient of `lstm_gates` from theirs: both [N, 4 H], and the same."""
+    scale, shift = _lstm_scale_and_shift(gates.shape[-1])
+    of_sum = of_gates * (jnp.square(scale) - jnp.square(gates - shift))
+    return of_sum, of_sum
+
+
+def _lstm_scale_and_shift(width: int) -> tuple[Array, Array]:
+    """Returns [1, 4 H] a and b of b + a tanh(a x): 1/2 and 1/2, but 1 and 0 of g."""
+    scale, shift = jnp.array([[0.5, 0.5, 1.0, 0.5], [0.5, 0.5, 0.0, 0.5]])
+    return tuple(jnp.repeat(x, width // 4)[None] for x in (scale, shift))
 
 
 def gru_step(memory: GRUMemory, from_input: Array, from_hidden: Array) -> GRUMemory:
@@ -63,25 +93,55 @@ def gru_step(memory: GRUMemory, from_input: Array, from_hidden: Array) -> GRUMem
 
     Source: Cho et al. 2014, arXiv:1406.1078, as torch.nn.GRU has it: r after W_hn.
     """
+    return gru_through_gates(memory, gru_gates(from_input, from_hidden))
+
+
+def gru_gates(from_input: Array, from_hidden: Array) -> Array:
+    """Returns [N, 3 H] r z n."""
     r_input, z_input, n_input = jnp.split(from_input, 3, axis=-1)
     r_hidden, z_hidden, n_hidden = jnp.split(from_hidden, 3, axis=-1)
     r, z = jax.nn.sigmoid(r_input + r_hidden), jax.nn.sigmoid(z_input + z_hidden)
-    n = jnp.tanh(n_input + r * n_hidden)
+    return jnp.concatenate([r, z, jnp.tanh(n_input + r * n_hidden)], axis=-1)
+
+
+def gru_through_gates(memory: GRUMemory, gates: Array) -> GRUMemory:
+    """Returns the memory after a step with these gates, [N, 3 H]."""
+    _, z, n = jnp.split(gates, 3, axis=-1)
     return GRUMemory((1.0 - z) * n + z * memory.hidden)
 
 
+def gru_gates_gradient(
+    gates: Array, from_hidden: Array, of_gates: Array
+) -> tuple[Array, Array]:
+    """Returns the gradient of `gru_gates` from theirs: of what both read, [N, 3 H]."""
+    r, z, n = jnp.split(gates, 3, axis=-1)
+    of_r, of_z, of_n = jnp.split(of_gates, 3, axis=-1)
+    n_hidden = jnp.split(from_hidden, 3, axis=-1)[2]
+    of_n = of_n * (1.0 - n * n)
+    of_r = (of_r + of_n * n_hidden) * r * (1.0 - r)
+    of_z = of_z * z * (1.0 - z)
+    of_both = [of_r, of_z]
+    return tuple(
+        jnp.concatenate([*of_both, last], axis=-1) for last in (of_n, of_n * r)
+    )
+
+
 class Kind(NamedTuple):
-    """A kind of recurrent layer."""
+    """A kind of recurrent layer, and the parts of its step."""
 
     num_gates: int
     memory: Callable[..., Any]
-    step: Callable[..., Any]
+    gates: Callable[..., Array]  # (from_input, from_hidden)
+    through_gates: Callable[..., Any]  # (memory, gates) -> memory
+    gates_gradient: Callable[..., tuple[Array, Array]]
     reads_sum: bool  # of what comes from the input and from the memory, and no more
 
 
 KINDS = {
-    "lstm": Kind(4, LSTMMemory, lstm_step, reads_sum=True),
-    "gru": Kind(3, GRUMemory, gru_step, reads_sum=False),
+    "lstm": Kind(
+        4, LSTMMemory, lstm_gates, lstm_through_gates, lstm_gates_gradient, True
+    ),
+    "gru": Kind(3, GRUMemory, gru_gates, gru_through_gates, gru_gates_gradient, False),
 }
 
 
@@ -123,52 +183,61 @@ def _unroll(
     hidden_kernel: Array,
     hidden_bias: Array,
 ) -> tuple[Any, Any]:
-    """Returns what `unroll` does, and what its gradient reads."""
+    """Returns what `unroll` does, and what its gradient reads.
+
+    The gates take the place of what comes from the input, and the gradient takes
+    theirs: one array of this size, the largest, is read and written, and not four.
+    """
     kind = KINDS[rnn_type]
 
-    def step(memory: Any, inputs: tuple[Array, Array]) -> tuple[Any, Any]:
-        from_input, is_first = inputs
+    def step(carry: tuple[Any, Array], inputs: tuple[Array, Array]) -> tuple[Any, Any]:
+        memory, buffer = carry
+        t, is_first = inputs
         memory = forget(memory, is_first)
         from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-        if kind.reads_sum:
-            from_hidden = from_hidden + from_input
-            from_input = jnp.zeros_like(from_input)
-        after = kind.step(memory, from_input, from_hidden)
-        return after, (after.hidden, memory, from_hidden)
+        gates = kind.gates(_row(buffer, t), from_hidden)
+        gates = jax.lax.optimization_barrier(gates)  # computed once, not by all readers
+        buffer = jax.lax.dynamic_update_index_in_dim(buffer, gates, t, axis=0)
+        after = kind.through_gates(memory, gates)
+        kept = () if kind.reads_sum else from_hidden
+        return (after, buffer), (after.hidden, memory, kept)
 
-    last, (hidden, before, from_hidden) = jax.lax.scan(
-        step, memory, (from_input, is_first)
+    (last, gates), (hidden, before, from_hidden) = jax.lax.scan(
+        step, (memory, from_input), (jnp.arange(len(is_first)), is_first)
     )
-    read = () if kind.reads_sum else from_input  # one array less to read again
-    return (hidden, last), (before, read, from_hidden, is_first, hidden_kernel)
+    return (hidden, last), (before, gates, from_hidden, is_first, hidden_kernel)
 
 
 def _unroll_gradient(rnn_type: str, kept: Any, cotangents: Any) -> Any:
     """Returns the gradient of `unroll` from those of its results, backward in time."""
-    before, from_input, from_hidden, is_first, hidden_kernel = kept
+    before, gates, from_hidden, is_first, hidden_kernel = kept
     of_hidden, of_last = cotangents
     kind = KINDS[rnn_type]
     # Laid out once: XLA on a CPU would turn it over in every step.
     transposed = jax.lax.optimization_barrier(hidden_kernel.T)
 
-    def step(of_memory: Any, inputs: Any) -> tuple[Any, Any]:
-        before, from_input, from_hidden, is_first, of_output = inputs
-        if kind.reads_sum:
-            from_input = jnp.zeros_like(from_hidden)
+    def step(carry: tuple[Any, Array, Array], inputs: Any) -> tuple[Any, Any]:
+        of_memory, gates, buffer = carry
+        t, before, from_hidden, is_first, of_output = inputs
         of_memory = of_memory._replace(hidden=of_memory.hidden + of_output)
-        pull_back = jax.vjp(kind.step, before, from_input, from_hidden)[1]
-        of_before, of_input, of_from_hidden = pull_back(of_memory)
+        pull_back = jax.vjp(kind.through_gates, before, gates)[1]
+        of_before, of_gates = pull_back(of_memory)
+        of_input, of_from_hidden = kind.gates_gradient(gates, from_hidden, of_gates)
         through = product(of_from_hidden, transposed)
         of_before = of_before._replace(hidden=of_before.hidden + through)
-        of_input = () if kind.reads_sum else of_input
-        return forget(of_before, is_first), (of_input, of_from_hidden)
+        # The next row is read out of what has been written, so that nothing can read
+        # the buffer as it was: XLA would copy all of it in every step.
+        buffer = jax.lax.dynamic_update_index_in_dim(buffer, of_input, t, axis=0)
+        gates = _row(buffer, jnp.maximum(t - 1, 0))
+        of_from_hidden = () if kind.reads_sum else of_from_hidden
+        return (forget(of_before, is_first), gates, buffer), of_from_hidden
 
-    inputs = before, from_input, from_hidden, is_first, of_hidden
-    of_memory, (of_input, of_from_hidden) = jax.lax.scan(
-        step, of_last, inputs, reverse=True
+    inputs = jnp.arange(len(is_first)), before, from_hidden, is_first, of_hidden
+    (of_memory, _, of_input), of_from_hidden = jax.lax.scan(
+        step, (of_last, gates[-1], gates), inputs, reverse=True
     )
-    of_input = of_from_hidden if kind.reads_sum else of_input
-    rows = of_from_hidden.reshape(-1, of_from_hidden.shape[-1])
+    rows = of_input if kind.reads_sum else of_from_hidden
+    rows = rows.reshape(-1, rows.shape[-1])
     columns = before.hidden.reshape(-1, before.hidden.shape[-1]).T
     of_kernel = product(columns, rows.astype(hidden_kernel.dtype))
     of_kernel = of_kernel.astype(hidden_kernel.dtype)
@@ -221,7 +290,7 @@ class RecurrentLayer(nn.Module):
                 self.rnn_type, memory, from_input, is_first, hidden_kernel, hidden_bias
             )
         from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-        memory = kind.step(memory, from_input, from_hidden)
+        memory = kind.through_gates(memory, kind.gates(from_input, from_hidden))
         return memory.hidden, memory
 
 
@@ -269,3 +338,7 @@ def initial_memory(
 
 def _plus(x: Array, bias: Array) -> Array:
     return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
+def _row(buffer: Array, t: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(buffer, t, axis=0, keepdims=False)
