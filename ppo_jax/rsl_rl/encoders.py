@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppo_jax.policies.conv import feature_size
+from ppo_jax.policies.gates import KINDS
 from ppo_jax.policies.models import ModelConfig
-from ppo_jax.policies.recurrent import KINDS
 from ppo_jax.rsl_rl.entries import Entries
 from ppo_jax.runs.config import Config
 from ppo_jax.types import Params

@@ -1,5 +1,6 @@
 """LSTM and GRU: one gate at a time, sequences against steps, and what an end does."""
 
+import re
 from functools import partial
 
 import jax
@@ -8,15 +9,9 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, ModelConfig, actor_critic
+from ppo_jax.policies.gates import GRUMemory, LSTMMemory, gru_step, lstm_step
 from ppo_jax.policies.memory import forget
-from ppo_jax.policies.recurrent import (
-    RNN,
-    GRUMemory,
-    LSTMMemory,
-    gru_step,
-    initial_memory,
-    lstm_step,
-)
+from ppo_jax.policies.recurrent import RNN, initial_memory
 
 T, N, D, H = 7, 3, 4, 5
 HALF = float(np.arctanh(0.5))
@@ -174,6 +169,28 @@ def test_no_matrix_is_added_up_in_a_step(two_layers):
     shapes = {name: p.shape for name, p in params["params"]["layer_1"].items()}
     assert (N, H) in carried
     assert not carried & {shapes["hidden_kernel"], shapes["input_kernel"]}
+
+
+@pytest.mark.parametrize(("rnn_type", "num_gates"), [("lstm", 4), ("gru", 3)])
+def test_the_gates_of_a_sequence_are_never_copied_in_a_step(rnn_type, num_gates):
+    """They are the largest array, which no step copies, and no product turns over."""
+    steps, envs, hidden = 24, 16, 256
+    module, x = RNN(rnn_type, hidden, 1), jnp.zeros((steps, envs, 48))
+    memory = initial_memory(rnn_type, hidden, 1, envs)
+    params = module.init(jax.random.key(0), x[0], memory)
+    is_first = jnp.zeros((steps, envs), bool)
+
+    @jax.jit
+    def gradient(params, x):
+        return jax.grad(lambda p: module.apply(p, x, memory, is_first)[0].sum())(params)
+
+    text = gradient.lower(params, x).compile().as_text()
+    width = num_gates * hidden
+    assert f"f32[{steps},{envs},{width}]" in text
+    loops = text.split("ENTRY")[0]
+    assert not re.findall(rf"f32\[{steps},{envs},{width}\]\S* copy\(", loops)
+    turned = f"f32[{width},{steps * envs}]", f"f32[{width},{steps},{envs}]"
+    assert not [shape for shape in turned if shape in text]
 
 
 def test_many_networks_at_once_are_each_alone(two_layers):
