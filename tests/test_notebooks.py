@@ -46,9 +46,9 @@ def pictures(cells):
 @each
 def test_a_notebook_runs(path, monkeypatch):
     """In a kernel of its own; the laws that it states are asserted in its cells."""
-    if path.stem != "4_isaac_lab":  # programs that take longer to compile than to run
-        monkeypatch.setenv("XLA_FLAGS", careless.FLAGS)
-    else:
+    # programs that take longer to compile than to run
+    monkeypatch.setenv("XLA_FLAGS", careless.FLAGS)
+    if path.stem == "4_isaac_lab":
         if find_spec("isaaclab") is None:
             pytest.skip("needs Isaac Lab 3.0: uv sync --extra isaaclab, Python 3.12")
         assets = ROOT / "tests" / "data" / "isaac_assets"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import careless
 import pytest
 
 pytest.importorskip("rsl_rl", reason="needs Isaac Lab and rsl_rl")
@@ -17,7 +18,7 @@ def test_every_section_runs_with_small_sizes_and_the_page_stays(tmp_path):
     done = subprocess.run(
         [sys.executable, "benchmarks/gpu.py", "--small"],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": careless.FLAGS},
         capture_output=True,
         text=True,
         timeout=900,
