@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, Discrete, ModelConfig, actor_critic
+from ppo_jax.policies import conv, mlp
 from ppo_jax.policies.distributions import Gaussian
 from ppo_jax.policies.mlp import MLP
 from ppo_jax.policies.models import DistributionConfig, EncoderConfig
@@ -39,6 +40,19 @@ def test_layer_norm_stands_between_layer_and_activation():
         rtol=1e-3,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(mlp.LayerNorm(), (64, 256)), (conv.LayerNorm(), (64, 4, 8, 8))],
+)
+def test_a_layer_norm_keeps_its_digits_beside_a_large_mean(layer, shape):
+    """E[x^2] - E[x]^2 would give spreads between 0.2 and 1000 here."""
+    x = 1e4 + jax.random.normal(jax.random.key(1), shape)
+    params = layer.init(jax.random.key(0), x)
+    y = np.asarray(jax.jit(layer.apply)(params, x)).reshape(64, -1)
+    np.testing.assert_allclose(y.std(axis=1), 1.0, rtol=1e-3)
+    np.testing.assert_allclose(y.mean(axis=1), 0.0, atol=2e-3)  # 1e4's digits
 
 
 def test_orthogonal_kernels_have_their_gains():
