@@ -1,5 +1,7 @@
 """Tasks on MJX, whose states hold arrays without elements: from training to sweeps."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,10 +26,14 @@ def run_in(home):
     return config.parents[1]
 
 
-def state_of(run):
+def template_of(run):
+    """Returns the shapes of all that a run's checkpoints hold."""
+    return trainers.abstract_run(make_trainer(folders.load_config(run)))
+
+
+def state_of(run, template):
     """Returns the newest checkpoint of a run: everything, as arrays, and its number."""
-    config = folders.load_config(run)
-    restored = checkpoint.restore_run(run, trainers.abstract_run(make_trainer(config)))
+    restored = checkpoint.restore_run(run, template)
 
     def plain(x):
         is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
@@ -51,17 +57,25 @@ def task(request):
 
 
 def test_a_run_is_resumed_bit_for_bit_and_played(tmp_path, monkeypatch, task):
+    """From its first save, in a copy that has lost the second."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    for home, iterations in ((straight, 2), (stopped, 1)):
-        home.mkdir()
-        monkeypatch.chdir(home)
-        last = f"--max_iterations={iterations}"
-        assert call(train, "--task", task, "--logger=none", *SMALL, last) == 0
-    assert call(train, "--task", task, "--resume", "--max_iterations=2") == 0
-    expected, number = state_of(run_in(straight))
+    straight.mkdir()
+    monkeypatch.chdir(straight)
+    argv = ("--task", task, "--logger=none", *SMALL, "save_interval=1")
+    assert call(train, *argv, "--max_iterations=2") == 0
+    template = template_of(run_in(straight))
+    expected, number = state_of(run_in(straight), template)
     assert number == 2
     assert any(x.size == 0 for x in jax.tree.leaves(expected.env_state))
-    jax.tree.map(np.testing.assert_array_equal, state_of(run_in(stopped))[0], expected)
+
+    shutil.copytree(straight, stopped)
+    (lost,) = run_in(stopped).glob("checkpoints/2")
+    shutil.rmtree(lost)
+    assert checkpoint.iterations(run_in(stopped)) == [1]
+    monkeypatch.chdir(stopped)
+    assert call(train, "--task", task, "--resume", "--max_iterations=2") == 0
+    resumed, _ = state_of(run_in(stopped), template)
+    jax.tree.map(np.testing.assert_array_equal, resumed, expected)
 
     assert call(play, "--task", task, "--num_envs", "2") == 0
 
@@ -70,6 +84,7 @@ def test_a_sweep_goes_to_its_end_and_gives_away_a_member(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert call(sweep, "--task", task, *SMALL, "--max_iterations=1", "--seeds=2") == 0
     assert call(sweep, "--export", "1") == 0
-    state, number = state_of(run_in(tmp_path))
+    run = run_in(tmp_path)
+    state, number = state_of(run, template_of(run))
     assert number == 1
     assert any(x.size == 0 for x in jax.tree.leaves(state.env_state))
