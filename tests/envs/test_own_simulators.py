@@ -1,9 +1,7 @@
 """Simulators of one's own: the page's, and Gymnasium's vector environments."""
 
-import os
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,9 +185,7 @@ def train_in_two_processes(home, slow, bad):
     (home / "unequal.py").write_text(text)
     argv = ("--task=torch:unequal:Unequal", "--device=cpu", "--num_envs=4", *TINY)
     argv += ("--num_processes=2", "--max_iterations=2", "save_interval=1")
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    start = partial(running.start, home, *argv, "--seed=3", code=NOTING, fresh=True)
-    process = start(XLA_FLAGS=flags.strip())
+    process = running.start(home, *argv, "--seed=3", code=NOTING, fresh=True)
     try:
         return running.finish(process, seconds=480)
     finally:
