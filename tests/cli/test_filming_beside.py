@@ -6,6 +6,7 @@ import time
 from functools import partial
 from types import SimpleNamespace
 
+import careless
 import imageio.v3 as imageio
 import jax
 import numpy as np
@@ -22,6 +23,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of reading films, h
 @pytest.fixture(scope="module")
 def trained():
     return running.tiny_trained(1)
+
+
+@pytest.fixture(autouse=True)
+def compiled_beside_as_here(trained, monkeypatch):
+    """The process beside, too; what is compiled here has read its flags before."""
+    monkeypatch.setenv("XLA_FLAGS", careless.FLAGS)
 
 
 def test_of_what_nobody_took_the_newest_is_left_and_the_end():
@@ -64,6 +71,7 @@ def test_films_have_a_tenth_of_the_time(monkeypatch):
     assert (asked, said) == ([filming_beside.SECONDS_TO_FIRST, 18.0], [])
 
 
+@pytest.mark.slow
 def test_a_film_beside_training_is_that_of_the_policy(trained, tmp_path):
     """The same pictures as a film that is made here; what is unfinished has no name."""
     trainer, learned = trained
@@ -94,6 +102,7 @@ def test_a_process_that_dies_is_a_line_and_no_more(trained, tmp_path, monkeypatc
     assert notes == ["there are no more films of this training: its process ended"]
 
 
+@pytest.mark.slow
 def test_a_film_that_fails_says_why(trained, tmp_path):
     trainer, learned = trained
     (tmp_path / "videos").write_text("not a folder")
@@ -131,6 +140,7 @@ def test_without_an_interval_there_is_no_process(trained, tmp_path):
     assert start_filming(trained[0], tmp_path, 0, print) is NO_FILMS
 
 
+@pytest.mark.slow
 def test_training_is_the_same_and_leaves_films(tmp_path, monkeypatch, capsys):
     """The weights do not change by being looked at; the report shows the last film."""
     monkeypatch.chdir(tmp_path)
