@@ -13,7 +13,6 @@ from ppo_jax.runs import checkpoint, folders
 
 pytest.importorskip("viser", reason="needs the extra viewer")
 from viser_client import Client
-from watching import free_port
 
 CART = "/solids/cart"
 
@@ -31,7 +30,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def viewing(run):
     """play.py --viewer as a process, what it said, and somebody who looks at it."""
-    port = free_port()
+    port = running.free_port()
     argv = ("--viewer", f"--port={port}", "--num_envs=3")
     process = running.start(run.parents[3], running.ROOT / "play.py", *argv)
     said = [process.stdout.readline(), process.stdout.readline()]

@@ -10,10 +10,7 @@ from ppo_jax.runs.loggers import beside, wandb_files
 pytest.importorskip("rsl_rl", reason="needs Isaac Lab: uv sync --extra isaaclab")
 
 
-@pytest.fixture(autouse=True)
-def time_to_import(monkeypatch):
-    """They import torch and W&B, which takes a busy machine long."""
-    monkeypatch.setattr(beside, "SECONDS_TO_END", 240.0)
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 VALUES = {"Loss/value": 0.5, "Policy/kl": 0.25}

@@ -1,7 +1,6 @@
 """One policy on many devices: its laws run in processes that have as many."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ CARELESS = "--xla_backend_optimization_level=0"  # as `fast_jit`, for all progra
 SECONDS = 480  # that several processes on a busy machine may take
 
 
+@pytest.mark.slow
 def test_the_laws_hold_on_eight_devices():
     """Each is a test of its own in `laws_of_shards.py`; what fails there is shown."""
     done = subprocess.run(
@@ -47,9 +47,7 @@ def test_the_laws_hold_on_eight_devices():
 def test_the_laws_hold_in_real_processes(tmp_path, count):
     """The same functions, over gloo; those of one shard alone send nothing."""
     laws = [f"{LAWS}::{name}" for name in BETWEEN_PROCESSES]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{running.free_port()}"
     together = [
         running.start(
             *(tmp_path, address, count, rank, *laws),

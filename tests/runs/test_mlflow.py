@@ -18,12 +18,11 @@ PAGE = running.ROOT / "docs" / "loggers.md"
 
 
 @pytest.fixture
-def client(tmp_path, monkeypatch):
+def client(tmp_path, monkeypatch, patience):
     """A place for MLflow, and the code of the page as a module."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "my_mlflow.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(beside, "SECONDS_TO_END", 240.0)  # on a busy machine too
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     return mlflow.MlflowClient((tmp_path / "mlruns").as_uri())

@@ -4,6 +4,7 @@ import atexit
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -138,6 +139,12 @@ def finish(process, seconds=240):
     """Returns the exit code, stdout and stderr of a process."""
     out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
+
+
+def free_port():
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        return somebody.getsockname()[1]
 
 
 @functools.cache

@@ -1,19 +1,12 @@
 """Laws of what a viewer shows of a simulator, whichever it is."""
 
-import socket
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import running
 from viser_client import Client
 
 from ppo_jax.cli import viewer
-
-
-def free_port():
-    with socket.socket() as somebody:
-        somebody.bind(("localhost", 0))
-        return somebody.getsockname()[1]
 
 
 def assert_is_shown(env, task, is_told):
@@ -24,7 +17,7 @@ def assert_is_shown(env, task, is_told):
       task: its name.
       is_told: whether the terms of its reward are: their sum is the reward.
     """
-    port = free_port()
+    port = running.free_port()
     with viewer.open_server(port, task) as server, Client(port) as client:
         scene = viewer.scene_of(env, task, server)
         env_state, _ = env.reset(jax.random.key(0))

@@ -1,7 +1,6 @@
 """Sweeps over several processes, real ones that meet on 127.0.0.1."""
 
 import signal
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -36,9 +35,7 @@ def two_processes(home, *argv, code=None, second=None):
       code: that both run in place of sweep.py.
       second: arguments of the second, if it has others.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{running.free_port()}"
     both = []
     for number, mine in enumerate((argv, argv if second is None else second)):
         place = ("--num_processes=2", f"--process_id={number}")
