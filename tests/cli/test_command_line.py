@@ -115,6 +115,7 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 """
 
 
+@pytest.mark.slow
 def test_help_and_list_start_nothing(tmp_path):
     """They answer without a device, and import nothing that only training needs."""
     code, out, err = running.finish(running.start(tmp_path, code=LAZY, fresh=True))
@@ -222,6 +223,7 @@ def test_a_run_ends_with_its_result_and_where_to_look(tmp_path, monkeypatch, cap
     assert "Return over 5 episodes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_weights_of_another_run_start_a_new_one(tmp_path, monkeypatch, capsys):
     """--checkpoint without --resume: another folder, iteration 0, those weights."""
     monkeypatch.chdir(tmp_path)

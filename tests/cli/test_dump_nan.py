@@ -50,6 +50,7 @@ def at_home(broken, monkeypatch):
     monkeypatch.chdir(broken[0])
 
 
+@pytest.mark.slow
 def test_the_states_before_and_after_are_those_of_the_broken(broken):
     """Both iterations; a state, what was observed of it, and the action fit."""
     dump = nan_dump.load(broken[1])
@@ -88,6 +89,7 @@ def test_what_is_not_the_same_is_said(broken, tmp_path, capsys):
     assert "apart by up to 0.5" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_them_too(broken, capsys):
     argv = (*TASK, *TINY, "--logger", "none", "--save_interval", "1")
     assert call(train, *argv, "--max_iterations", "1") == 0

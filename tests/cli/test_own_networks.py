@@ -38,6 +38,7 @@ def project(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_is_trained_saved_and_played(project):
     named = "actor.class_name=my_networks:MyActor"
     code, _, err = finish(

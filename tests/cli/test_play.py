@@ -86,6 +86,7 @@ def test_evaluate_counts_the_first_episode_of_each_environment(maybe_jit):
     np.testing.assert_array_equal(result.log["ended_at"], [2.0, 4.0, 6.0])
 
 
+@pytest.mark.slow
 def test_record_is_one_episode_state_by_state(trained):
     """The states of an episode in order; after its end they are marked as done."""
     trainer, state = trained
@@ -151,6 +152,7 @@ def test_actions_can_be_clipped(played):
     assert free.splitlines()[1] != clipped.splitlines()[1]
 
 
+@pytest.mark.slow
 def test_a_policy_is_exported_for_a_robot(played):
     """Then it is played as ever; the file says from which run it is."""
     out = played("--num_envs=2", "--export=robot/policy.onnx")

@@ -22,6 +22,7 @@ def resume(run, *argv):
     return running.call(train, "--resume", "--checkpoint", str(run), *argv)
 
 
+@pytest.mark.slow
 def test_a_resume_that_breaks_leaves_the_configuration_as_it_was(run, capsys):
     """A learning rate of 1e20 ends in one sentence, and agent.yaml is untouched."""
     before = (run / folders.CONFIG_FILE).read_bytes()
@@ -83,6 +84,7 @@ def test_a_damaged_table_ends_a_resume_at_once(run, capsys):
     assert checkpoint.iterations(run) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "line"),
     [

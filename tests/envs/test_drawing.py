@@ -247,6 +247,7 @@ def test_a_video_without_frames_is_an_error(tmp_path):
         write_video(tmp_path / "video.mp4", [], fps=25)
 
 
+@pytest.mark.slow
 def test_importing_the_tasks_loads_no_matplotlib_and_starts_no_backend():
     code = (
         "import sys\n"

@@ -115,6 +115,7 @@ def test_all_members_step_the_simulator_together():
         np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
 
 
+@pytest.mark.slow
 def test_a_member_learns_what_it_would_in_a_simulator_of_its_own():
     """Same weights and metrics after two iterations, to rounding."""
     shared = share(Drift(), P)

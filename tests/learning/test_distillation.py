@@ -50,6 +50,7 @@ def of_rnn(env):
     return distillation, step, first, step(first, HPARAMS)
 
 
+@pytest.mark.slow
 def test_the_teacher_stands_still_and_the_student_does_not(of_rnn):
     _, _, first, (after, metrics) = of_rnn
     chex.assert_trees_all_equal(
@@ -71,6 +72,7 @@ def env_size(run):
     return len(run.obs["policy"])
 
 
+@pytest.mark.slow
 def test_a_row_of_a_vmap_is_the_run_alone(env, of_rnn):
     """As a sweep has them: seeds and learning rates side by side."""
     distillation, step, _, _ = of_rnn

@@ -82,6 +82,7 @@ def reread(network):
     return jax.jit(read)
 
 
+@pytest.mark.slow
 def test_the_first_minibatch_sees_the_policy_that_acted(network, second):
     """Ratio 1 and KL 0, with ends inside the rollout and memory from the one before.
 
@@ -184,6 +185,7 @@ def test_minibatches_are_whole_environments_in_order():
         draw_environments(config, 1, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_a_loop_on_the_host_gives_the_same_rollout():
     ppo = make_ppo(actor_critic(ENV.action_space, LSTM, GRU), CONFIG)
     run = jax.jit(partial(init_run, ppo, ENV, HPARAMS))(jax.random.key(0))
@@ -198,6 +200,7 @@ def test_a_loop_on_the_host_gives_the_same_rollout():
         np.testing.assert_allclose(_plain(y), _plain(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_row_of_vmap_is_the_run_alone():
     network = actor_critic(ENV.action_space, *MODELS["lstm"])
     ppo = make_ppo(network, CONFIG)
@@ -212,6 +215,7 @@ def test_a_row_of_vmap_is_the_run_alone():
     )
 
 
+@pytest.mark.slow
 def test_evaluation_and_mode_remember():
     """Played with a carry; without one `mode` says what to call."""
     ppo = make_ppo(actor_critic(ENV.action_space, GRU, PLAIN), CONFIG)

@@ -50,6 +50,7 @@ def compiled(network, params, batch, num_parts):
     return jax.jit(take).lower(params, batch).compile()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "lead"), [(MLP, (60,)), (RNN, (5, 12))])
 @pytest.mark.parametrize("num_parts", [4])
 def test_the_gradient_is_that_of_the_whole(model, lead, num_parts):
@@ -85,6 +86,7 @@ def test_rnds_predictor_learns_from_parts_as_from_the_whole():
     assert sizes[1] < sizes[0] / 4
 
 
+@pytest.mark.slow
 def test_parts_need_less_memory():
     """What each layer has computed is kept for one part only."""
     network = actor_critic(Continuous(2), MLP, MLP)

@@ -381,6 +381,7 @@ def test_advantages_are_normalised_over_the_rollout_or_in_each_minibatch():
 
 # V(obs) = obs; gamma 0.5, lambda 0: the target is reward + V(successor) / 2.
 # Observations 10, 20 and then 40, rewards 1 and 2; cut after step 0, V(final_obs) = 7.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "known", "target"),
     [
@@ -629,6 +630,7 @@ def test_update_is_a_function_of_its_key(default_update):
     assert not np.array_equal(first.params["actor"]["w"], other.params["actor"]["w"])
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_near_float32():
     """The line has no matrix to round, so this takes a real network."""
     model = ModelConfig(hidden_dims=(8,))
@@ -663,6 +665,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_name", MODELS)
 def test_highest_is_said_of_every_product_and_of_nothing_else(class_name):
     """Acting, playing, values, gradients; the default program says it of none."""

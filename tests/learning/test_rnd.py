@@ -93,6 +93,7 @@ def parts(rnd_cfg):
     return make_ppo(network, config, rnd=rnd), env
 
 
+@pytest.mark.slow
 def test_rewards_are_of_the_observation_that_a_step_returned():
     """Weighed by the number of the step and the duration of one; both counted on."""
     config = RNDConfig(weight=60.0, num_outputs=3, weight_schedule=LINEAR)
@@ -128,6 +129,7 @@ def test_the_policy_starts_as_without_rnd():
     assert start(without).rnd == () == start(without).train.rnd
 
 
+@pytest.mark.slow
 def test_vmapped_runs_are_the_runs_alone():
     config = RNDConfig(weight=9.0, reward_normalization=True, state_normalization=True)
     ppo, env = parts(config)

@@ -131,6 +131,7 @@ def test_mirror_loss_moves_what_the_policy_does_in_the_mirror_only():
     np.testing.assert_allclose(by_copied, [[[0.0], [2.0]]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_copy_is_what_the_network_reads_of_the_mirrored_rollout():
     """With the statistics that acted, in the order of the blocks."""
     state, steps = states()
@@ -147,6 +148,7 @@ def test_a_copy_is_what_the_network_reads_of_the_mirrored_rollout():
         )
 
 
+@pytest.mark.slow
 def test_the_loss_is_over_all_blocks_but_entropy_and_kl_are_of_the_originals():
     """Surrogate and value of K * B rows with tiled old values; the rest of B."""
     batch, params = minibatch(four_copies)
@@ -182,6 +184,7 @@ def test_the_loss_is_over_all_blocks_but_entropy_and_kl_are_of_the_originals():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmented", [False, True])
 def test_the_mirror_loss_is_added_with_its_weight_and_reported_without(augmented):
     batch, params = minibatch(mirrored)
@@ -200,6 +203,7 @@ def test_the_mirror_loss_is_added_with_its_weight_and_reported_without(augmented
     np.testing.assert_allclose(with_it - without, 0.3 * expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_copies_the_loss_is_what_it_was():
     """Watched only: neither the loss nor its gradient changes."""
     batch, params = minibatch(mirrored)
@@ -216,6 +220,7 @@ def test_without_copies_the_loss_is_what_it_was():
     )
 
 
+@pytest.mark.slow
 def test_vmapped_runs_are_the_runs_alone():
     """Seeds and hyper-parameters share one program, as in a sweep."""
     env = make("Cartpole", num_envs=16)
@@ -321,6 +326,7 @@ def test_what_is_a_symmetry_passes():
     assert check_augmentation(augment, obs, Discrete(2)) == 2
 
 
+@pytest.mark.slow
 def test_a_mirror_loss_of_discrete_actions_is_refused():
     network = actor_critic(Discrete(2))
     obs = {"policy": jnp.zeros((4, 2))}

@@ -94,6 +94,7 @@ def assert_same_run(actual, wanted, atol=1e-5):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=atol)
 
 
+@pytest.mark.slow
 def test_training_is_a_loop_of_iterations_and_a_mapped_row_the_lone_run(lone_runs):
     """Mapped over keys and hyper-parameters at once."""
     keys = jnp.stack([jax.random.key(seed) for seed, _ in ROWS])

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
+import scipy
 
 from ppo_jax import Beta, Categorical, Gaussian
 from ppo_jax.policies.distributions import TanhGaussian

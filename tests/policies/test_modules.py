@@ -69,6 +69,7 @@ def test_orthogonal_kernels_have_their_gains():
         assert not part["bias"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_name", ["BetaDistribution", "TanhGaussianDistribution"])
 def test_bounded_actions_stay_in_their_range(class_name):
     spread = DistributionConfig(class_name, action_range=(-0.5, 2.0), init_std=5.0)
@@ -85,6 +86,7 @@ def test_bounded_actions_stay_in_their_range(class_name):
 APART = {"goal": EncoderConfig((4,), 3, "elu", "tanh")}
 
 
+@pytest.mark.slow
 def test_a_group_with_an_encoder_joins_the_others_behind_it():
     model = ModelConfig(hidden_dims=(8,), encoder_cfg=APART, obs_normalization=True)
     network, (params, stats) = init(model, model)

@@ -318,6 +318,7 @@ def only_run(home):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_with_loggers_of_all_kinds(home, capfd, monkeypatch):
     """With one that writes, one that fails and one that hangs, and TensorBoard."""
     monkeypatch.setattr(beside, "SECONDS_TO_END", 5.0)

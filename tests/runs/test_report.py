@@ -85,6 +85,7 @@ def test_a_report_lists_what_differs_from_the_tasks_default(run):
     assert rows["machine"] == [folders.machine()]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_one_curve_and_both_starts(run):
     """Times and curves are those of both processes; where it went on is said."""
     argv = ("--resume", f"--checkpoint={run}", "--max_iterations=40")
@@ -192,6 +193,7 @@ def test_a_clip_that_nobody_asked_for_is_quick(task, starting, training, due):
     assert filming.is_clip_due(Config(task=task), starting, training) == due
 
 
+@pytest.mark.slow
 def test_a_run_of_a_few_seconds_gets_a_clip(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(filming, "is_clip_due", lambda *_: True)

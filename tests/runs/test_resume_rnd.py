@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from ppo_jax.configs import config_for
 from ppo_jax.envs import make
@@ -30,6 +31,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 def test_the_sums_of_rnd_are_saved_and_go_on_bit_for_bit(tmp_path):
     """Its counter too: the weight is that of the step in the whole run."""
     config = override(config_for("Cartpole"), SETTINGS)

@@ -137,6 +137,7 @@ def learned(outcome):
 
 
 # The run breaks in its second iteration: steps 5 to 8.
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
     ("quantity", "step", "words"),
@@ -214,6 +215,7 @@ def test_parameter_that_breaks_is_not_saved(tmp_path):
     assert checkpoint.iterations(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_train_exits_with_1_when_numbers_break(tmp_path, monkeypatch, capsys):
     """train.py: one sentence on stderr, exit code 1, no traceback."""
     run = start(Fault(reward=np.nan, step=5))

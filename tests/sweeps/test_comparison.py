@@ -4,7 +4,7 @@ import re
 
 import pytest
 import running
-from scipy import stats
+import scipy
 
 from ppo_jax.cli import compare
 from ppo_jax.runs import config_fields, folders, metrics
@@ -41,7 +41,7 @@ def runs(tmp_path):
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 10, 51])
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
 def test_t_is_scipys(freedom, confidence):
-    wanted = stats.t.ppf((1 + confidence) / 2, freedom)
+    wanted = scipy.stats.t.ppf((1 + confidence) / 2, freedom)
     assert intervals.t_quantile(freedom, confidence) == pytest.approx(wanted, rel=1e-9)
 
 

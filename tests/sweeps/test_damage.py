@@ -44,6 +44,7 @@ def noticed(place):
         return str(error)
 
 
+@pytest.mark.slow
 def test_sixty_of_sixty_flipped_bits_are_noticed(copied):
     """Anywhere in any file of a sweep: the sentence names the file, or the sums."""
     rng = random.Random(7)
@@ -76,6 +77,7 @@ def test_every_file_that_is_missing_is_named(copied):
         path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_a_damaged_chunk_is_made_anew_and_the_table_is_the_same(copied, capsys):
     """Also a result that is made of the chunks; what was damaged is set aside."""
     table = (copied / folder.TABLE).read_bytes()
