@@ -38,7 +38,7 @@ def test_a_population_learns_in_one_simulator_and_survives_a_kill(tmp_path):
     """SIGKILL after the first save; each member has every iteration once."""
     argv = (*SMALL, *FOUR, *RATES, *PBT, SHORT)
     script = str(running.ROOT / "sweep.py")
-    process = running.start(tmp_path, script, *argv, fresh=True)
+    process = running.start(tmp_path, script, *argv)
     wait_for(tmp_path, "chunks/stage0_program0_chunk0", process)
     process.kill()
     running.finish(process)

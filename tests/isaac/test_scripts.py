@@ -32,7 +32,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     overrides = ("env.episode_length_s=1.0", "agent.algorithm.gamma=0.97")
     argv = (*SMALL, *SIZE, *overrides, "--max_iterations", "2")
-    out, _ = call(home, "train.py", *argv)
+    out, _ = call(home, "train.py", *argv, fresh=True)
     assert "Trained 2 iterations" in out
     return home
 

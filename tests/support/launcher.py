@@ -4,7 +4,8 @@
 
 Each is a process of its own, with its own arguments, folder, environment and streams,
 and it ends as Python ends. Only what jax reads when it is imported (JAX_*) is as it was
-here; no backend has been started.
+here; no backend has been started. Where Isaac Lab is installed, it is imported too; its
+processes would else take most of their time for that.
 """
 
 import importlib
@@ -14,6 +15,7 @@ import runpy
 import socket
 import sys
 import warnings
+from importlib.util import find_spec
 
 from jax._src import compilation_cache, compiler
 
@@ -24,11 +26,17 @@ IMPORTED = (
     *("tensorboardX", "matplotlib.pyplot"),
     *("pyarrow.parquet", "jax.experimental.multihost_utils", "pytest"),
 )
+OF_ISAAC_LAB = (
+    *("torch", "isaaclab_tasks", "ppo_jax.envs.isaac_lab"),
+    *("newton", "mujoco_warp", "isaaclab_newton.physics.newton_manager"),
+    "newton._src.solvers.mujoco.solver_mujoco",
+)
 
 
 def main():
     """Imports, serves, and in every new process runs what it was started for."""
-    for name in IMPORTED:
+    os.environ["PXR_WORK_THREAD_LIMIT"] = "1"  # a thread would not be in the others
+    for name in IMPORTED + OF_ISAAC_LAB * bool(find_spec("isaaclab")):
         importlib.import_module(name)
     compiler._cache_write = keep_program
     request = serve(socket.socket(fileno=int(sys.argv[1])))
