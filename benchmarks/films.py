@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scaling import ROOT, times_of
+from scaling import ROOT
+from timing import iteration_times
 
 WARM_UP = 5  # iterations
 
@@ -51,7 +52,7 @@ def measure(arguments: argparse.Namespace, interval: int) -> float:
         command += ["--video_interval", str(interval)]
     with tempfile.TemporaryDirectory() as home:
         subprocess.run(command, cwd=home, check=True, stdout=subprocess.DEVNULL)
-        return statistics.mean(times_of(Path(home))[WARM_UP:])
+        return statistics.mean(iteration_times(Path(home))[WARM_UP:])
 
 
 if __name__ == "__main__":

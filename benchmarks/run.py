@@ -27,10 +27,7 @@ THREADS = sorted({1, 2, os.cpu_count() or 1})
 CARTPOLE = [("cartpole_ppo_jax.py", {}), ("cartpole_rejax.py", {})]
 UPDATE = [
     ("update_ppo_jax.py", {}),
-    *(
-        ("update_rsl_rl.py", {"threads": n})
-        for n in sorted({1, 2, os.cpu_count() or 1})
-    ),
+    *(("update_rsl_rl.py", {"threads": n}) for n in THREADS),
     ("update_skrl.py", {}),
 ]
 CASES = [

@@ -8,12 +8,13 @@ so that the difference is what is spent in collectives and in waiting for each o
 """
 
 import argparse
-import csv
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from timing import iteration_times
 
 ROOT = Path(__file__).parents[1]
 NETWORK = ("actor.hidden_dims=[256,128,64]", "critic.hidden_dims=[256,128,64]")
@@ -59,14 +60,7 @@ def measure(arguments: argparse.Namespace, processes: int, runs: int) -> float:
         if any(list(map(subprocess.Popen.wait, started))):
             raise SystemExit(f"{' '.join(command)} has failed")
         later = lambda times: times[len(times) // 2 :]
-        return statistics.median(x for y in folders for x in later(times_of(y)))
-
-
-def times_of(folder: Path) -> list[float]:
-    """Returns the times of the iterations of the run in a folder, in s."""
-    (table,) = folder.glob("logs/ppo_jax/*/*/metrics.csv")
-    with table.open(newline="") as file:
-        return [float(row["iteration_time"]) for row in csv.DictReader(file)]
+        return statistics.median(x for y in folders for x in later(iteration_times(y)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What the scripts of the libraries share: a clock, options, the line they print."""
 
 import argparse
+import csv
 import json
 import statistics
 import time
+from pathlib import Path
 
 
 class Clock:
@@ -100,3 +102,10 @@ def time_training(train, judge, args: argparse.Namespace, env_steps: int, **who:
         "episode_return": round(statistics.mean(returns), 1),
     }
     print(json.dumps(result))
+
+
+def iteration_times(folder: Path) -> list[float]:
+    """Returns the times of the iterations of the run in a folder, in s."""
+    (table,) = folder.glob("logs/ppo_jax/*/*/metrics.csv")
+    with table.open(newline="") as file:
+        return [float(row["iteration_time"]) for row in csv.DictReader(file)]
