@@ -167,6 +167,7 @@ class Replay:
         return Rollout(steps, under(recorded, "last_obs/"), first_carry=carry), after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIXTURES)
 def test_three_iterations_of_rsl_rl_come_out(name):
     try:
@@ -180,6 +181,7 @@ def test_three_iterations_of_rsl_rl_come_out(name):
     compare(replay)
 
 
+@pytest.mark.slow
 def test_a_fixture_without_kl_is_compared_in_all_else(tmp_path):
     """rsl_rl computes the KL for the adaptive schedule only."""
     arrays = dict(np.load(GOLDEN / "ppo_default.npz"))
@@ -439,6 +441,7 @@ class ReplayOfTwo(Replay):
         self.learn = jax.jit(jax.vmap(learn, in_axes=(None, 0, 0), axis_name=AXIS))
 
 
+@pytest.mark.slow
 def test_three_iterations_of_two_processes_of_rsl_rl_come_out():
     """KL, learning rate, norms and losses of every step; weights and statistics."""
     replay = ReplayOfTwo()
@@ -467,6 +470,7 @@ def test_three_iterations_of_two_processes_of_rsl_rl_come_out():
         state = jax.tree.map(lambda x: x[0], states)
 
 
+@pytest.mark.slow
 def test_the_processes_of_the_fixture_saw_different_places():
     """Else the mean of both, or the statistics of one, would be right as well."""
     replay = ReplayOfTwo(per_device=False)

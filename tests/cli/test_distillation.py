@@ -38,6 +38,7 @@ def learned(run):
     return checkpoint.restore_train(run, template).state
 
 
+@pytest.mark.slow
 def test_the_teacher_is_the_policy_of_the_run_that_is_named(student):
     config = folders.load_config(student)
     assert config.algorithm.teacher_checkpoint == str(tiny_run())
@@ -49,6 +50,7 @@ def test_the_teacher_is_the_policy_of_the_run_that_is_named(student):
     )
 
 
+@pytest.mark.slow
 def test_a_student_is_resumed_and_played(student, capsys, monkeypatch):
     monkeypatch.chdir(student.parents[3])
     again = ("--resume", f"--checkpoint={student}", "--max_iterations=3")
@@ -59,6 +61,7 @@ def test_a_student_is_resumed_and_played(student, capsys, monkeypatch):
     assert "Return over 4 episodes" in out
 
 
+@pytest.mark.slow
 def test_a_student_is_exported_and_acts_the_same(student, capsys, monkeypatch):
     """The file is the student, not its teacher, also where it is stepped by hand."""
     monkeypatch.chdir(student.parents[3])
@@ -75,6 +78,7 @@ def test_a_student_is_exported_and_acts_the_same(student, capsys, monkeypatch):
         np.testing.assert_allclose(action, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ppo_goes_on_from_a_student(student, capsys, monkeypatch):
     monkeypatch.chdir(student.parents[3])
     how = ("--num_envs=8", "num_steps_per_env=4", "--max_iterations=1")

@@ -25,7 +25,7 @@ def trained():
     return running.tiny_trained(1)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def compiled_beside_as_here(trained, monkeypatch):
     """The process beside, too; what is compiled here has read its flags before."""
     monkeypatch.setenv("XLA_FLAGS", careless.FLAGS)
@@ -72,6 +72,7 @@ def test_films_have_a_tenth_of_the_time(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_beside_as_here")
 def test_a_film_beside_training_is_that_of_the_policy(trained, tmp_path):
     """The same pictures as a film that is made here; what is unfinished has no name."""
     trainer, learned = trained
@@ -103,6 +104,7 @@ def test_a_process_that_dies_is_a_line_and_no_more(trained, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_beside_as_here")
 def test_a_film_that_fails_says_why(trained, tmp_path):
     trainer, learned = trained
     (tmp_path / "videos").write_text("not a folder")
@@ -141,6 +143,7 @@ def test_without_an_interval_there_is_no_process(trained, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_beside_as_here")
 def test_training_is_the_same_and_leaves_films(tmp_path, monkeypatch, capsys):
     """The weights do not change by being looked at; the report shows the last film."""
     monkeypatch.chdir(tmp_path)

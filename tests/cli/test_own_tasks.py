@@ -101,6 +101,7 @@ def test_each_command_works_and_leaves_the_project_its_packages(project, kind):
     assert kind != "module" or (project / "policy.onnx").stat().st_size
 
 
+@pytest.mark.slow
 def test_a_run_of_before_finds_what_was_ours_at_the_top(project):
     """Its configuration says envs.cartpole, of which the project has none."""
     mirrored = "symmetry_cfg.data_augmentation_func=envs.cartpole:mirrored"
@@ -110,6 +111,7 @@ def test_a_run_of_before_finds_what_was_ours_at_the_top(project):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["my_tasks:reach", "My-Reach"])
 def test_a_task_of_ones_own_is_trained_with_its_configuration(project, task):
     ended = run(project, "train", "--task", task, "--logger=none", *TINY)

@@ -33,6 +33,7 @@ def test_a_resume_that_breaks_leaves_the_configuration_as_it_was(run, capsys):
     assert checkpoint.iterations(run) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_resume_says_and_records_what_it_goes_on_with(run, capsys):
     """Another jax: one line; nothing that only decorates ends a run.
 

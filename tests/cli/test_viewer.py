@@ -63,6 +63,7 @@ def moves(client):
     client.wait_for(lambda: client.place(CART) != before)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_plays_and_the_robot_moves(viewing):
     _, _, client = viewing
     client.wait_for(lambda: CART in client.nodes)

@@ -66,6 +66,7 @@ def run_loop(folder, obs):
     return subprocess.run(argv, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "actor", [MLP, RNN, GRU], ids=["without memory", "lstm", "gru"]
 )

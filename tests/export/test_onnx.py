@@ -92,6 +92,7 @@ def export(path, config, state=None, seen=None, action_space=ARM, **how):
 # --- the file
 
 
+@pytest.mark.slow
 def test_the_interface_is_that_of_rsl_rl(tmp_path):
     """One observation at once, of all groups that the actor reads, in its order."""
     written = export(tmp_path / "a" / "policy.onnx", config_with())
@@ -247,6 +248,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, missing):
 # --- the table of the page
 
 
+@pytest.mark.slow
 def test_the_table_of_the_page_has_every_network_and_head():
     """Written by a command, of which one cell is made again, of fewer observations."""
     root = Path(__file__).parents[2]

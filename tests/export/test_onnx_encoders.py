@@ -16,6 +16,7 @@ from ppo_jax.policies.models import DistributionConfig, EncoderConfig, ModelConf
 # --- memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_memory_is_what_goes_in_and_comes_out(tmp_path, name):
     """rsl_rl's names and shapes; a GRU has no c."""

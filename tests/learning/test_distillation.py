@@ -103,6 +103,7 @@ def of_rsl_rl(env, of_rnn):
     return as_rsl_rl(env, of_rnn[2])
 
 
+@pytest.mark.slow
 def test_memory_goes_on_as_it_acted_unless_rsl_rls_is_asked_for(of_rnn, of_rsl_rl):
     distillation, _, _, (after, _) = of_rnn
     assert distillation.update_with_memory is None

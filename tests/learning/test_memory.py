@@ -108,6 +108,7 @@ def test_the_first_minibatch_sees_the_policy_that_acted(network, second):
         assert max(moved) > 1e-4
 
 
+@pytest.mark.slow
 def test_kl_is_zero_before_the_first_gradient_step_and_then_not(second, network):
     run, rollout, _ = second
 

@@ -354,6 +354,7 @@ def test_one_sample_cannot_be_normalised():
         jax.eval_shape(ppo.update, state, Hyperparams(), rollout, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_advantages_are_normalised_over_the_rollout_or_in_each_minibatch():
     rollout_wide = PPOConfig(num_learning_epochs=1, num_mini_batches=3)
     each = PPOConfig(
@@ -444,6 +445,7 @@ def test_the_critic_learns_the_value_plus_what_the_estimator_says():
     np.testing.assert_allclose(batch.value_target, batch.value + wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_make_ppo_hands_the_estimator_to_the_update():
     """One that sees no difference between actions, so that the actor stands still."""
 

@@ -310,6 +310,7 @@ def test_what_is_no_symmetry_is_refused_before_the_run(augment, words):
         check_augmentation(augment, obs, Continuous(3))
 
 
+@pytest.mark.slow
 def test_what_is_a_symmetry_passes():
     """Whatever its groups are: images of whole numbers, discrete actions."""
     obs = {"policy": jnp.zeros((5, 2)), "image": jnp.zeros((5, 3, 4, 4), jnp.uint8)}

@@ -17,6 +17,7 @@ def trained():
     return running.tiny_trained(N)
 
 
+@pytest.mark.slow
 def test_the_first_episodes_are_those_of_evaluate(trained):
     """Same key, same episodes: what was summed when each ended is its return."""
     trainer, learned = trained

@@ -105,6 +105,7 @@ def test_training_is_a_loop_of_iterations_and_a_mapped_row_the_lone_run(lone_run
         assert_same_run(jax.tree.map(lambda x: x[row], runs), wanted)  # noqa: B023
 
 
+@pytest.mark.slow
 def test_the_host_loop_is_the_jitted_loop(lone_runs):
     """Acting, stepping and learning jitted one by one, with Python in between."""
     ppo = WALK_PPO._replace(
@@ -158,6 +159,7 @@ def test_the_learning_rate_starts_where_the_hyperparameters_say():
     assert run.episodes.num_finished == 0
 
 
+@pytest.mark.slow
 def test_episodes_start_at_random_points_of_their_time_limit():
     env = vectorize(Walk(), num_envs=512)
     start = partial(init_run, ppo_for(env), env)

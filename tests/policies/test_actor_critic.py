@@ -203,6 +203,7 @@ def test_std_is_learned_as_itself_or_as_its_logarithm(std_type, parameter):
     np.testing.assert_allclose(policy_of(network, params).std, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("std_type", ["scalar", "log"])
 def test_std_stays_in_its_range_with_the_gradient_of_torch(maybe_jit, std_type):
     """0 outside the range, but not on its limits, where `jax.lax.clamp` has 0."""

@@ -30,6 +30,7 @@ def test_max_pooling_takes_three_and_steps_two():
     np.testing.assert_array_equal(max_pool(x), [[[[5.0, 5.0], [3.0, 9.0]]]])
 
 
+@pytest.mark.slow
 def test_images_stand_behind_the_vector_and_are_not_scaled_or_normalised():
     """uint8 is taken as it is; leading axes [T, N] are those of [T N]."""
     network = actor_critic(Continuous(2), SEES, ModelConfig(), GROUPS)
@@ -46,6 +47,7 @@ def test_images_stand_behind_the_vector_and_are_not_scaled_or_normalised():
     np.testing.assert_allclose(mean.reshape(12, 2), alone, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_several_images_keep_their_order_in_a_compiled_program():
     """It is that of obs_groups, which is not that of the alphabet."""
     groups = {"actor": ("wrist", "policy", "base"), "critic": ("base", "wrist")}
@@ -68,6 +70,7 @@ def test_several_images_keep_their_order_in_a_compiled_program():
         )
 
 
+@pytest.mark.slow
 def test_a_shared_encoder_is_the_actors_and_learns_from_both():
     groups = {"actor": ("image", "policy"), "critic": ("policy", "image")}
     network = actor_critic(Continuous(2), SEES, SEES, groups, share_cnn_encoders=True)

@@ -165,6 +165,7 @@ def test_kl_is_stationary_where_the_distributions_are_equal(pair):
         np.testing.assert_allclose(leaf, 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_entropy_and_kl_are_expectations_over_samples(pair):
     """H = -E[ln p] and KL = E[ln p - ln q], within 6 standard errors."""
     p, q, stretch = pair
@@ -296,6 +297,7 @@ def test_the_density_of_a_squashed_gaussian_integrates_to_what_lies_there(name):
         np.testing.assert_allclose(found, cdf(stop) - cdf(start), rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_squashed_gaussian_has_a_density_on_its_ends():
     """Whoever draws an action next to an end gets the end in float32."""
     at_ends = jnp.array([[-1.0], [1.0]])

@@ -55,6 +55,7 @@ def test_a_layer_norm_keeps_its_digits_beside_a_large_mean(layer, shape):
     np.testing.assert_allclose(y.mean(axis=1), 0.0, atol=2e-3)  # 1e4's digits
 
 
+@pytest.mark.slow
 def test_orthogonal_kernels_have_their_gains():
     model = ModelConfig(
         hidden_dims=(4,), initialization="orthogonal", hidden_gain=3.0, output_gain=0.5

@@ -70,6 +70,7 @@ def two_layers(request):
     return module, params, x, memory, is_first
 
 
+@pytest.mark.slow
 def test_a_sequence_is_its_steps(two_layers):
     """Outputs, last memory and gradient of both, with ends inside the sequence."""
     module, params, x, memory, is_first = two_layers
@@ -193,6 +194,7 @@ def test_the_gates_of_a_sequence_are_never_copied_in_a_step(rnn_type, num_gates)
     assert not [shape for shape in turned if shape in text]
 
 
+@pytest.mark.slow
 def test_many_networks_at_once_are_each_alone(two_layers):
     """As in a sweep: values and gradients of three by vmap, and of one by itself."""
     module, _, x, memory, is_first = two_layers

@@ -105,6 +105,7 @@ def test_parameters_make_the_round_trip(name, obs_normalization):
         np.testing.assert_allclose(x, y, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_recurrent_parameters_make_the_round_trip(kind):
     """And are torch's: [gates * H, in], named by layer, after the MLP's."""

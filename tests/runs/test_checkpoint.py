@@ -133,6 +133,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damage_to_any_file_falls_back_and_says_so(saved, tmp_path, capfd, damage):
     """Whatever happens to a file of the newest checkpoint, the one before is read.

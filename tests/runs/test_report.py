@@ -157,6 +157,7 @@ def test_names_cannot_break_the_page(run):
     assert "<script" not in (run / run_report.REPORT).read_text()
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_ends_no_training(run, capsys):
     (run / run_report.REPORT).unlink()
     (run / run_report.REPORT).mkdir()

@@ -140,6 +140,7 @@ def go_on(run, first, end, config=()):
     return logger, notes
 
 
+@pytest.mark.slow
 def test_it_gets_what_it_lacks_and_never_the_same_again(tmp_path):
     """A run begun without it, gone on with twice, and a file that lost its end."""
     run = tmp_path / "a_run"
@@ -167,6 +168,7 @@ def test_it_gets_what_it_lacks_and_never_the_same_again(tmp_path):
     assert_has_all(run, 13)
 
 
+@pytest.mark.slow
 def test_configuration_checkpoints_and_films_are_there(tmp_path):
     run = tmp_path / "a_run"
     logger, _ = go_on(run, 0, 2, {"seed": 7, "actor": {"hidden_dims": (64, 32)}})
