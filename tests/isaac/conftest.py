@@ -4,6 +4,8 @@ The assets are ours, small, and lie beside the tests. A process can hold one
 environment at a time: `make` closes it at the end of the test.
 """
 
+import functools
+import gc
 import os
 from pathlib import Path
 
@@ -38,3 +40,13 @@ def make():
     yield make
     for env in made:
         env.close()
+    if made:
+        made.clear()
+        set_aside()
+
+
+@functools.cache
+def set_aside():
+    """Spares every later closing, which collects garbage, what was imported by now."""
+    gc.collect()
+    gc.freeze()
