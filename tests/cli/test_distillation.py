@@ -119,6 +119,7 @@ def test_mistakes_are_a_sentence(words, told, tmp_path, capsys, monkeypatch):
         assert words in line
 
 
+@pytest.mark.slow
 def test_a_run_stays_what_it_is(student, capsys):
     again = ("--resume", f"--checkpoint={student}", "--max_iterations=9")
     assert call(train, *again, "algorithm.class_name=PPO") == 2

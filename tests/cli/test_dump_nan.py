@@ -68,6 +68,7 @@ def test_the_states_before_and_after_are_those_of_the_broken(broken):
     assert "obs['policy']" in names and "reward" in names
 
 
+@pytest.mark.slow
 def test_it_is_played_back_stepped_again_and_filmed(broken, capsys):
     assert call(play, "--dump_nan", str(broken[1]), "--video", "back.mp4") == 0
     out = capsys.readouterr().out

@@ -90,6 +90,7 @@ def test_a_film_beside_training_is_that_of_the_policy(trained, tmp_path):
     np.testing.assert_array_equal(*pictures)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_a_line_and_no_more(trained, tmp_path, monkeypatch):
     trainer, learned = trained
     monkeypatch.setattr(companions, "START", "import sys; sys.exit(3)")

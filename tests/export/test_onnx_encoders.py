@@ -31,6 +31,7 @@ def test_a_memory_is_what_goes_in_and_comes_out(tmp_path, name):
     assert written.difference < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_file_with_memory_acts_as_ppo_play_does(tmp_path, name):
     """In episodes that it was not tried on, fed as a robot feeds it: by hand."""

@@ -113,6 +113,7 @@ def test_memory_goes_on_as_it_acted_unless_rsl_rls_is_asked_for(of_rnn, of_rsl_r
     assert np.abs(hidden[0] - hidden[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_environments_in_parts_are_the_whole(env, of_rnn, of_rsl_rl):
     """To rounding: what is learned, losses, and the memory of each environment."""
     parts = as_rsl_rl(env, of_rnn[2], micro_batches=2)
@@ -125,6 +126,7 @@ def test_environments_in_parts_are_the_whole(env, of_rnn, of_rsl_rl):
     )
 
 
+@pytest.mark.slow
 def test_without_memory_environments_in_parts_are_the_whole_too(env):
     ours = []
     for num_parts in (1, 4):

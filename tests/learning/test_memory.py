@@ -122,6 +122,7 @@ def test_kl_is_zero_before_the_first_gradient_step_and_then_not(second, network)
     assert abs(kl[0]) < 1e-11 and kl[1:].min() > 1e-8
 
 
+@pytest.mark.slow
 def test_values_after_a_rollout_and_after_a_time_out_continue_the_memory(
     network, second
 ):

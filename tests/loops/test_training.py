@@ -121,6 +121,7 @@ def test_the_host_loop_is_the_jitted_loop(lone_runs):
     assert_same_run(walk(step, *ROWS[0]), lone_runs[0])
 
 
+@pytest.mark.slow
 def test_the_runs_differ_and_one_program_made_them(lone_runs):
     assert STEP._cache_size() == 1
     first, second = (run.train.params["actor"] for run, _ in lone_runs)
