@@ -26,35 +26,31 @@ class GRUMemory(NamedTuple):
     hidden: Array  # [N, H], also its output
 
 
-def lstm_step(memory: LSTMMemory, from_input: Array, from_hidden: Array) -> LSTMMemory:
-    """Returns the memory after a step.
+def lstm_gates(from_input: Array, from_hidden: Array) -> Array:
+    """Returns the gates of an LSTM, [N, 4 H], in the order i f g o.
 
-        i, f, o = sigmoid(.), g = tanh(.) of (from_input + from_hidden), order i f g o
-        c' = f c + i g,  h' = o tanh(c')
+        i, f, o = sigmoid(.), g = tanh(.) of (from_input + from_hidden)
+        sigmoid(x) = 1/2 + 1/2 tanh(x / 2)
+
+    All are a tanh: XLA vectorises one pass of it on a CPU, but not a loop that has four
+    slices and an exponential of each.
 
     Args:
-      memory: before it.
       from_input: [N, 4 H] x W_ih + b_ih.
       from_hidden: [N, 4 H] h W_hh + b_hh.
 
     Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000, as
     torch.nn.LSTM has it.
     """
-    return lstm_through_gates(memory, lstm_gates(from_input, from_hidden))
-
-
-def lstm_gates(from_input: Array, from_hidden: Array) -> Array:
-    """Returns [N, 4 H] i f g o; sigmoid(x) = 1/2 + 1/2 tanh(x / 2).
-
-    All are a tanh: XLA vectorises one pass of it on a CPU, but not a loop that has four
-    slices and an exponential of each.
-    """
     scale, shift = _lstm_scale_and_shift(from_hidden.shape[-1])
     return shift + scale * jnp.tanh(scale * (from_input + from_hidden))
 
 
 def lstm_through_gates(memory: LSTMMemory, gates: Array) -> LSTMMemory:
-    """Returns the memory after a step with these gates, [N, 4 H]."""
+    """Returns the memory after a step with these gates, [N, 4 H].
+
+    c' = f c + i g,  h' = o tanh(c')
+    """
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     cell = f * memory.cell + i * g
     return LSTMMemory(o * jnp.tanh(cell), cell)
@@ -75,24 +71,18 @@ def _lstm_scale_and_shift(width: int) -> tuple[Array, Array]:
     return scale, 1.0 - scale
 
 
-def gru_step(memory: GRUMemory, from_input: Array, from_hidden: Array) -> GRUMemory:
-    """Returns the memory after a step.
+def gru_gates(from_input: Array, from_hidden: Array) -> Array:
+    """Returns the gates of a GRU, [N, 3 H], in the order r z n.
 
-        r, z = sigmoid(from_input + from_hidden),  order r z n
-        n = tanh(from_input + r from_hidden),  h' = (1 - z) n + z h
+        r, z = sigmoid(from_input + from_hidden)
+        n = tanh(from_input + r from_hidden)
 
     Args:
-      memory: before it.
       from_input: [N, 3 H] x W_ih + b_ih.
       from_hidden: [N, 3 H] h W_hh + b_hh; its bias is inside of what r multiplies.
 
     Source: Cho et al. 2014, arXiv:1406.1078, as torch.nn.GRU has it: r after W_hn.
     """
-    return gru_through_gates(memory, gru_gates(from_input, from_hidden))
-
-
-def gru_gates(from_input: Array, from_hidden: Array) -> Array:
-    """Returns [N, 3 H] r z n."""
     r_input, z_input, n_input = jnp.split(from_input, 3, axis=-1)
     r_hidden, z_hidden, n_hidden = jnp.split(from_hidden, 3, axis=-1)
     r, z = jax.nn.sigmoid(r_input + r_hidden), jax.nn.sigmoid(z_input + z_hidden)
@@ -100,7 +90,10 @@ def gru_gates(from_input: Array, from_hidden: Array) -> Array:
 
 
 def gru_through_gates(memory: GRUMemory, gates: Array) -> GRUMemory:
-    """Returns the memory after a step with these gates, [N, 3 H]."""
+    """Returns the memory after a step with these gates, [N, 3 H].
+
+    h' = (1 - z) n + z h
+    """
     _, z, n = jnp.split(gates, 3, axis=-1)
     return GRUMemory((1.0 - z) * n + z * memory.hidden)
 
@@ -128,6 +121,10 @@ class Kind(NamedTuple):
     through_gates: Callable[..., Any]  # (memory, gates) -> memory
     gates_gradient: Callable[..., tuple[Array, Array]]
     reads_sum: bool  # of what comes from the input and from the memory, and no more
+
+    def step(self, memory: Any, from_input: Array, from_hidden: Array) -> Any:
+        """Returns the memory after a step; arguments as the gates have them."""
+        return self.through_gates(memory, self.gates(from_input, from_hidden))
 
 
 KINDS = {

@@ -163,7 +163,7 @@ class RecurrentLayer(nn.Module):
                 self.rnn_type, memory, from_input, is_first, hidden_kernel, hidden_bias
             )
         from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-        memory = kind.through_gates(memory, kind.gates(from_input, from_hidden))
+        memory = kind.step(memory, from_input, from_hidden)
         return memory.hidden, memory
 
 

@@ -137,7 +137,7 @@ def is_finite(x: Any) -> bool:
 def _quiet_threads() -> Iterator[None]:
     """Lets threads that find the loop closed, after an error, end without a word.
 
-    On a busy machine that is long after the error, so then it stays like this.
+    On a busy machine that is long after the error, so then these words stay unsaid.
     """
     hook = sys.unraisablehook
 
@@ -149,9 +149,13 @@ def _quiet_threads() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # errors nobody awaits
+        logging.getLogger("asyncio").addFilter(_is_retrieved)  # the error is raised
         raise
     sys.unraisablehook = hook
+
+
+def _is_retrieved(record: logging.LogRecord) -> bool:
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def _errno_in(message: str) -> int | None:

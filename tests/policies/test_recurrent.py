@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppo_jax import Continuous, ModelConfig, actor_critic
-from ppo_jax.policies.gates import GRUMemory, LSTMMemory, gru_step, lstm_step
+from ppo_jax.policies.gates import KINDS, GRUMemory, LSTMMemory
 from ppo_jax.policies.memory import forget
 from ppo_jax.policies.recurrent import RNN, initial_memory
 
@@ -32,7 +32,7 @@ ON, OFF = 40.0, -40.0  # of a sigmoid
 def test_gates_of_lstm_are_in_order_of_torch(gates, cell, hidden):
     memory = LSTMMemory(jnp.zeros((1, 1)), jnp.full((1, 1), 0.25))
     half = jnp.array([gates]) / 2  # what comes from the input and the memory is added
-    after = lstm_step(memory, half, half)
+    after = KINDS["lstm"].step(memory, half, half)
     np.testing.assert_allclose(after.cell, [[cell]], rtol=1e-6)
     np.testing.assert_allclose(after.hidden, [[hidden]], rtol=1e-6, atol=1e-12)
 
@@ -45,14 +45,16 @@ def test_gates_of_lstm_are_in_order_of_torch(gates, cell, hidden):
 def test_gates_of_gru_are_in_order_of_torch(r, z, hidden):
     memory = GRUMemory(jnp.full((1, 1), 0.25))
     from_input = jnp.array([[r, z, 0.0]])
-    after = gru_step(memory, from_input, jnp.array([[0.0, 0.0, HALF]]))
+    after = KINDS["gru"].step(memory, from_input, jnp.array([[0.0, 0.0, HALF]]))
     np.testing.assert_allclose(after.hidden, [[hidden]], rtol=1e-6, atol=1e-12)
 
 
 def test_gru_does_not_gate_what_comes_from_the_input():
     """With r = 0 the input alone makes the candidate: n = tanh(atanh(0.5))."""
     from_input = jnp.array([[OFF, OFF, HALF]])
-    after = gru_step(GRUMemory(jnp.zeros((1, 1))), from_input, jnp.zeros((1, 3)))
+    after = KINDS["gru"].step(
+        GRUMemory(jnp.zeros((1, 1))), from_input, jnp.zeros((1, 3))
+    )
     np.testing.assert_allclose(after.hidden, [[0.5]], rtol=1e-6)
 
 
