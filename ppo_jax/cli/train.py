@@ -155,8 +155,6 @@ def start(arguments: Arguments) -> int:
     from ppo_jax.types import Simulator
 
     with open_trainer(config, **how_to_open(arguments)) as trainer:
-        is_fresh = "checkpoint" not in arguments.flags and not is_distillation(config)
-        fresh = trainers.start_beside(trainer) if is_fresh else None
         trainers.lower(trainer)  # what does not fit must fail before there is a folder
         run = None
         if "checkpoint" in arguments.flags:
@@ -167,7 +165,7 @@ def start(arguments: Arguments) -> int:
         folder = Path(processes.agree(new_folder))
         if isinstance(trainer.env, Simulator) and processes.is_first():
             trainer.env.save_config(folder / "params" / "env.yaml")
-        return train(trainer, folder, run, 0.0, started, arguments, fresh)
+        return train(trainer, folder, run, 0.0, started, arguments)
 
 
 def configured(arguments: Arguments) -> tuple[Config, Arguments]:

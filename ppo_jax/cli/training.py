@@ -30,7 +30,6 @@ def train(
     seconds_before: float,
     started: float,
     arguments: Arguments,
-    fresh: Callable[[], Any] | None = None,
 ) -> int:
     """Runs the training loop with its display and ends with the result.
 
@@ -41,7 +40,6 @@ def train(
       seconds_before: that the run has taken already.
       started: when the command did, by `time.perf_counter`.
       arguments: flags of the command line.
-      fresh: gives the run that starts anew, see `run_training`.
 
     Returns:
       The exit code.
@@ -59,7 +57,6 @@ def train(
                 seconds_before,
                 seen.callbacks(),
                 profile=command_line.whole_number(arguments, "profile", 0),
-                fresh=fresh,
             )
     except (finite.NotFinite, devices.Diverged, storage.Unwritable) as error:
         entry.complain(str(error))

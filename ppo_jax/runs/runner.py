@@ -48,7 +48,6 @@ def run_training(
     seconds_before: float = 0.0,
     callbacks: Callbacks = Callbacks(),
     profile: int = 0,
-    fresh: Callable[[], RunState] | None = None,
 ) -> Outcome:
     """Trains until `max_iterations` are done, or until SIGINT or SIGTERM.
 
@@ -63,7 +62,6 @@ def run_training(
       seconds_before: that the run has taken already, for the curves over time.
       callbacks: what is called on the way.
       profile: iterations to trace, see `profiling.traced`.
-      fresh: gives the run that starts, without `run`; None: `trainers.start`.
 
     Raises:
       NotFinite: a NaN or inf turned up in observations, rewards, losses or gradients.
@@ -78,7 +76,7 @@ def run_training(
         if run is not None:  # damage is found before anything is compiled
             processes.agree(partial(metrics.check_table, folder))
         others = loggers.beside(config.logger)
-        step, first_run = _compile(trainer, run, fresh or partial(start, trainer))
+        step, first_run = _compile(trainer, run)
         callbacks.on_compiled()
         first = int(first_run.train.iteration)
         if first >= config.max_iterations:
@@ -140,9 +138,7 @@ def _until_the_end(
     return outcome
 
 
-def _compile(
-    trainer: Trainer, run: RunState | None, fresh: Callable[[], RunState]
-) -> tuple[Any, RunState]:
+def _compile(trainer: Trainer, run: RunState | None) -> tuple[Any, RunState]:
     """Returns one iteration as a function, and the run to start from.
 
     A program is compiled while the run is made. A loop on the host compiles its parts
@@ -151,10 +147,10 @@ def _compile(
     lowered = lower(trainer)
     run = devices.place(trainer.mesh, run) if run else None
     if trainer.loops_on_host:
-        return step_on_host(trainer), run or fresh()
+        return step_on_host(trainer), run or start(trainer)
     with ThreadPoolExecutor(1) as other_thread:
         compiled = other_thread.submit(lowered.compile)
-        run = run or fresh()
+        run = run or start(trainer)
         return compiled.result(), run
 
 

@@ -1,7 +1,5 @@
 """A configuration and its environments, bound to the algorithm: what a loop runs."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -134,21 +132,6 @@ def start(trainer: Trainer, key: Key | None = None) -> RunState:
         hparams = devices.here(trainer.mesh, hparams)
         run = init_run(ppo, env, hparams, key, at_random, processes.index())
         return shards.to_all(trainer.mesh, run)
-
-
-def start_beside(trainer: Trainer) -> Callable[[], RunState]:
-    """Begins to make what `start` returns in a thread; returns what waits for it.
-
-    Its program is compiled, or loaded, while an iteration is traced. What touches a
-    simulator, or several devices, waits until it is asked for.
-    """
-    if trainer.mesh or isinstance(trainer.env, Simulator):
-        return partial(start, trainer)
-    abstract_run(trainer)  # or both threads would trace it
-    thread = ThreadPoolExecutor(1)
-    run = thread.submit(start, trainer)
-    thread.shutdown(wait=False)
-    return run.result
 
 
 def step_on_host(trainer: Trainer) -> Any:

@@ -274,18 +274,6 @@ def test_run_in_two_parts_is_the_run_in_one(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, learned(whole), learned(parts))
 
 
-def test_a_run_made_while_its_iteration_is_traced_is_the_same(tmp_path):
-    trainer, begun = make_trainer(), []
-    fresh = trainers.start_beside(trainer)
-    trainers.lower(trainer)
-    outcome = runner.run_training(
-        trainer, tmp_path / "beside", fresh=lambda: begun.append(1) or fresh()
-    )
-    assert begun == [1]
-    usual = train_counter(tmp_path / "usual")
-    jax.tree.map(np.testing.assert_array_equal, learned(usual), learned(outcome))
-
-
 def test_checkpoints_of_another_continuation_are_set_aside(tmp_path):
     """Going on from 2 where 4 is there: 4 moves away, the curves are cut at 2."""
     train_counter(tmp_path, max_iterations=2)
