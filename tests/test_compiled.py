@@ -100,6 +100,7 @@ def log_prob(policy, action):
     return (-0.5 * z**2 - np.log(policy.std) - 0.5 * np.log(2 * np.pi)).sum(-1)
 
 
+@pytest.mark.slow
 def test_kl_is_that_of_the_two_policies(steps, policy):
     """KL(old || new) = ln s'/s + (s^2 + (m - m')^2) / (2 s'^2) - 1/2."""
     rows, _, metrics = steps
@@ -110,6 +111,7 @@ def test_kl_is_that_of_the_two_policies(steps, policy):
     np.testing.assert_allclose(metrics["kl"], kl.mean(), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_policy_and_the_value(steps, policy):
     """The surrogate, the value loss, both clipped at 0.2, and the entropy."""
     rows, params, metrics = steps
@@ -138,6 +140,7 @@ update, normalized = jax.jit(update_stats), jax.jit(normalize)
 
 
 @SIZES
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [0, 2])
 def test_what_never_changes_has_no_variance_and_is_normalised_to_zero(
     num_envs, members

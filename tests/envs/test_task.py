@@ -102,6 +102,7 @@ def test_flags_may_be_numbers(dtype):
     assert not first.terminated.any() and second.terminated.all()
 
 
+@pytest.mark.slow
 def test_a_task_of_whole_numbers_is_trained():
     """Python's own numbers, too: no type is asked for where none is lost."""
     task = Echo(

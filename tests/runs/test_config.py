@@ -237,6 +237,7 @@ def test_hyperparams_are_the_numbers_of_the_algorithm():
     assert hyperparams(AlgorithmConfig()) == Hyperparams()
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_configuration_are_what_it_says():
     config = Config(
         actor=ModelConfig(hidden_dims=(8,)), algorithm=AlgorithmConfig(gamma=0.5)

@@ -40,6 +40,7 @@ def plain(x):
     return np.asarray(jax.random.key_data(x) if is_key else x)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_to_the_last_bit(trainer, tmp_path):
     """Amid episodes: without its memory it would be another run."""
     middle = advance(trainer, trainers.start(trainer), 3)

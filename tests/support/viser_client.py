@@ -69,6 +69,7 @@ class Client:
         self.set(label, True)
 
     def set(self, label, value):
+        self.wait_for(lambda: self.has(label))
         (uuid,) = (u for u, x in self.gui.items() if x.get("label") == label)
         updates = {"value": value}
         self._send({"type": "GuiUpdateMessage", "uuid": uuid, "updates": updates})
