@@ -361,7 +361,7 @@ def rsl_rl_update(small: bool) -> float:
 def native(small: bool) -> list[str]:
     """Times whole iterations of tasks in JAX, alone and with many seeds at once."""
     rows = []
-    cases = [("Cartpole", 64, 2)]
+    cases = [("Cartpole", 64, 1), ("Cartpole", 64, 2)]
     if not small:
         cases = [("Cartpole", n, 1) for n in (1024, 4096, 65536)]
         cases += [("Cartpole", 1024, seeds) for seeds in (16, 64)]
