@@ -6,6 +6,7 @@ all processes that tests start: what one has compiled, the others read.
 
 import os
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -44,6 +45,7 @@ if ONE_PART not in os.environ.get("XLA_FLAGS", ""):
 def pytest_configure(config):
     if not is_worker(config):
         share_compilations(config)
+        keep_bytecode(config)
     if is_worker(config) or not config.getoption("numprocesses", None):
         import jax  # not in the process that only hands out tests
 
@@ -61,6 +63,19 @@ def share_compilations(config):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def keep_bytecode(config):
+    """Where Python may not write beside its sources, it writes to pytest's cache.
+
+    Every worker and every process of a test else compiles all that it imports again:
+    three quarters of the time of `import jax`, and of the collection.
+    """
+    if sys.dont_write_bytecode and hasattr(config, "cache"):
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 @pytest.hookimpl(trylast=True)
