@@ -4,8 +4,10 @@ The cache is empty at the start of a run and gone at its end. All workers share 
 all processes that tests start: what one has compiled, the others read.
 """
 
+import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -44,6 +46,8 @@ if ONE_PART not in os.environ.get("XLA_FLAGS", ""):
 
 def pytest_configure(config):
     if not is_worker(config):
+        # A script's background is deaf to SIGINT, and so would be what tests start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         share_compilations(config)
         keep_bytecode(config)
     if is_worker(config) or not config.getoption("numprocesses", None):
@@ -76,6 +80,12 @@ def keep_bytecode(config):
         sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+def pytest_collection_finish():
+    """Never looks for garbage again among what was imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
