@@ -1,6 +1,5 @@
 """The gradient steps of one iteration, and what each is made of."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from ppo_jax.learning.minibatches import (
     minibatches,
 )
 from ppo_jax.learning.optimizers import OPTIMIZERS, clip_gradient, descend
+from ppo_jax.learning.packing import pack, pack_learned
 from ppo_jax.learning.shared_parts import clip_twice, descend_twice, moves_twice
 from ppo_jax.policies.precision import in_bfloat16
 from ppo_jax.policies.shards import Axis, mean_over
@@ -65,10 +65,27 @@ def optimize(
     """
     if config.precision == "bfloat16":
         network = in_bfloat16(network)
-    step = partial(minibatch_step, network, config, loss_fn, hparams, axis=axis)
+    same = lambda x: x
+    unpack_state, unpack_params, unpack_metrics = same, same, same
+    if not moves_twice(network.shared, config):  # that takes parameters by their names
+        state, unpack_state, unpack_params = pack_learned(state)
+
+    def loss_of(
+        params: Params, network: ActorCritic, batch: Batch, hparams: Hyperparams
+    ) -> tuple[Array, Metrics]:
+        return loss_fn(unpack_params(params), network, batch, hparams)
+
+    def step(state: TrainState, batch_and_first: Any) -> tuple[TrainState, Any]:
+        nonlocal unpack_metrics
+        state, metrics = minibatch_step(
+            network, config, loss_of, hparams, state, batch_and_first, axis
+        )
+        metrics, unpack_metrics = pack(metrics)
+        return state, metrics
+
     num_steps = config.num_learning_epochs * config.num_mini_batches
 
-    def epoch(state: TrainState, batches_and_first: Any) -> tuple[TrainState, Metrics]:
+    def epoch(state: TrainState, batches_and_first: Any) -> tuple[TrainState, Any]:
         return jax.lax.scan(step, state, batches_and_first)
 
     cut = environment_minibatches if network.recurrence else minibatches
@@ -81,13 +98,14 @@ def optimize(
         )
     else:
 
-        def shuffled(state: TrainState, x: Any) -> tuple[TrainState, Metrics]:
+        def shuffled(state: TrainState, x: Any) -> tuple[TrainState, Any]:
             order, first = x
             batches = cut(batch, order, config.num_mini_batches)
             return epoch(state, (batches, first))
 
         state, history = jax.lax.scan(shuffled, state, (permutations, is_first))
-    return state, jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), history)
+    history = jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), history)
+    return unpack_state(state), jax.vmap(unpack_metrics)(history)
 
 
 def minibatch_step(
