@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import onnx
 import onnxruntime
+import policies_to_export
 import pytest
 
-from ppo_jax import Continuous, Discrete, RunningStats, TrainState
+from ppo_jax import Continuous, Discrete, RunningStats
 from ppo_jax.export import Disagrees, export_policy, layers, networks
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.evaluation import Observed
@@ -62,13 +63,7 @@ def observed(num_steps=250, num_envs=4, seed=0):
 def learned(config, action_space=ARM, seed=0):
     """A state in which every weight and statistic is another than at the start."""
     network, _, _ = parts_of(config, action_space)
-    params, stats = network.init(jax.random.key(seed), first(observed()))
-    rng = np.random.default_rng(seed)
-    move = lambda x: np.array(x + rng.normal(0.0, 0.3, x.shape), np.float32)
-    stats = jax.tree.map(
-        lambda x: np.array(rng.uniform(0.5, 2.0, x.shape), np.float32), stats
-    )
-    return TrainState(jax.tree.map(move, params), stats, (), np.float32(1e-3), 7)
+    return policies_to_export.learned(network, first(observed()), seed)
 
 
 def first(seen):

@@ -53,6 +53,23 @@ def observed(seed=0, is_first=None):
     return Observed(obs, is_first)
 
 
+def learned(network, obs, seed=0):
+    """A state in which every weight and statistic is another than at the start.
+
+    Only the shapes are taken from the network: drawing a start is dozens of programs.
+    """
+    key, rng = jax.random.key(seed), np.random.default_rng(seed)
+    params, stats = jax.eval_shape(network.init, key, obs)
+
+    def move(path, x):
+        start = 1.0 if path[-1].key in ("scale", "spread") else 0.0
+        return np.array(rng.normal(start, 0.3, x.shape), np.float32)
+
+    vary = lambda x: np.array(rng.uniform(0.5, 2.0, x.shape), np.float32)
+    params = jax.tree_util.tree_map_with_path(move, params)
+    return TrainState(params, jax.tree.map(vary, stats), (), np.float32(1e-3), 7)
+
+
 class Case:
     """A policy of one kind, in which every weight and statistic has moved."""
 
@@ -62,12 +79,7 @@ class Case:
         self.config = Config(task="Arm", actor=actor, obs_groups=obs_groups)
         self.network, self.ppo_config, _ = parts_of(self.config, action_space)
         obs = {name: x[0] for name, x in observed().obs.items()}
-        params, stats = self.network.init(jax.random.key(seed), obs)
-        rng = np.random.default_rng(seed)
-        move = lambda x: np.array(x + rng.normal(0.0, 0.3, x.shape), np.float32)
-        vary = lambda x: np.array(rng.uniform(0.5, 2.0, x.shape), np.float32)
-        learned = jax.tree.map(move, params), jax.tree.map(vary, stats)
-        self.state = TrainState(*learned, (), np.float32(1e-3), 7)
+        self.state = learned(self.network, obs, seed)
 
     def export(self, path, seen=None, **how):
         seen = seen or observed()
