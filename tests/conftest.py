@@ -90,34 +90,38 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Puts the longest files first, then those that are compiled alike.
+    """Puts files that are compiled with care first, and in both parts the longest.
 
-    The tests of a file keep their order.
+    From one part to the other, everything that is compiled is forgotten. The tests of
+    a file keep their order.
     """
     rank = {name: number for number, name in enumerate(LONGEST)}
 
     def place(item):
         file = item.location[0]
-        return rank.get(file, len(rank)), not file.endswith(CARELESS)
+        return file.endswith(CARELESS), rank.get(file, len(rank))
 
     items.sort(key=place)
 
 
 # Files whose laws do not depend on how well a program is optimised, and whose programs
 # take longer to compile than to run: no digit of what is compared is given up. Nothing
-# is among them about what XLA makes of a program, and nothing that learns for long. The
+# is among them about what XLA makes of a program, and nothing that learns for long; but
+# so are files that compile nothing, between which there is then nothing to switch. The
 # numbers of rsl_rl come out of both: test_parity says which fixture of which. Level 0
 # leaves what XLA fuses and how often it calls a simulator as they are; only the
 # machine's code for it is another.
 CARELESS = (
     *("cli/test_bad_input.py", "cli/test_command_line.py", "cli/test_debug_nans.py"),
     *("cli/test_distillation.py", "cli/test_dump_nan.py", "cli/test_filming_beside.py"),
-    *("cli/test_fuzz.py", "cli/test_own_networks.py", "cli/test_play.py"),
-    *("cli/test_resume_files.py", "cli/test_viewer.py", "envs/test_adapters.py"),
-    *("envs/test_bridge.py", "envs/test_cartpole.py", "envs/test_contract.py"),
-    *("envs/test_drawing.py", "envs/test_franka_lift.py", "envs/test_franka_reach.py"),
-    *("envs/test_mjx.py", "envs/test_own_simulators.py", "envs/test_sharing.py"),
-    *("envs/test_programs.py", "envs/test_solids.py", "envs/test_task.py"),
+    *("cli/test_fuzz.py", "cli/test_own_networks.py", "cli/test_own_tasks.py"),
+    *("cli/test_play.py", "cli/test_resume_files.py", "cli/test_startup.py"),
+    *("cli/test_viewer.py",),
+    *("envs/test_adapters.py", "envs/test_bridge.py", "envs/test_cartpole.py"),
+    *("envs/test_contract.py", "envs/test_deployment.py", "envs/test_drawing.py"),
+    *("envs/test_franka_lift.py", "envs/test_franka_reach.py", "envs/test_info.py"),
+    *("envs/test_mjx.py", "envs/test_own_simulators.py", "envs/test_programs.py"),
+    *("envs/test_sharing.py", "envs/test_solids.py", "envs/test_task.py"),
     *("export/test_deploy.py", "export/test_onnx.py", "export/test_onnx_encoders.py"),
     *("isaac/test_population.py", "isaac/test_scripts.py"),
     *("learning/test_advantages.py", "learning/test_distillation.py"),
@@ -125,18 +129,24 @@ CARELESS = (
     *("learning/test_micro_batches.py", "learning/test_optimizers.py"),
     *("learning/test_ppo.py", "learning/test_rnd.py", "learning/test_symmetry.py"),
     *("loops/laws_of_shards.py", "loops/test_pbt.py", "loops/test_playing.py"),
-    *("loops/test_rollout.py", "loops/test_training.py", "mjlab/test_curricula.py"),
-    *("mjlab/test_mjlab.py", "mjlab/test_scripts.py", "mjlab/test_viewer.py"),
+    *("loops/test_rollout.py", "loops/test_training.py"),
+    *("mjlab/test_curricula.py", "mjlab/test_mjlab.py", "mjlab/test_scripts.py"),
+    *("mjlab/test_viewer.py",),
     *("policies/test_actor_critic.py", "policies/test_conv.py"),
     *("policies/test_distributions.py", "policies/test_modules.py"),
     *("policies/test_normalization.py", "policies/test_recurrent.py"),
-    *("rsl_rl/test_weights.py", "runs/test_checkpoint.py", "runs/test_devices.py"),
-    *("runs/test_arrays.py", "runs/test_memory.py", "runs/test_profiling.py"),
-    *("runs/test_loggers.py", "runs/test_mlflow.py", "runs/test_processes.py"),
+    *("rsl_rl/test_configurations.py", "rsl_rl/test_files.py"),
+    *("rsl_rl/test_weights.py",),
+    *("runs/test_arrays.py", "runs/test_checkpoint.py", "runs/test_config.py"),
+    *("runs/test_devices.py", "runs/test_folders.py", "runs/test_lock.py"),
+    *("runs/test_loggers.py", "runs/test_memory.py", "runs/test_metrics.py"),
+    *("runs/test_mlflow.py", "runs/test_processes.py", "runs/test_profiling.py"),
     *("runs/test_report.py", "runs/test_resume.py", "runs/test_resume_rnd.py"),
-    *("runs/test_runner.py", "runs/test_wandb.py", "sweeps/test_comparison.py"),
-    *("sweeps/test_damage.py", "sweeps/test_distributed.py"),
-    *("sweeps/test_population.py", "sweeps/test_sweep.py", "tests/test_docs.py"),
+    *("runs/test_runner.py", "runs/test_wandb.py"),
+    *("sweeps/test_comparison.py", "sweeps/test_damage.py"),
+    *("sweeps/test_distributed.py", "sweeps/test_population.py"),
+    *("sweeps/test_sweep.py",),
+    *("tests/test_docs.py", "tests/test_layers.py", "tests/test_options.py"),
 )
 
 

@@ -1,5 +1,7 @@
 """Solids: where they are in space, and that they are what the tasks' physics says."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,15 +29,18 @@ def test_a_bar_goes_from_its_start_to_its_end(end):
     np.testing.assert_allclose(np.linalg.det(bar.rotation), 1.0)
 
 
-def states_of(task):
+@functools.cache
+def states_of(name):
     """Returns the states of an episode with random actions, of numpy."""
-    step = jax.jit(task.step)
+    task = make_task(name)
+    step, states = jax.jit(task.step), []
     state = task.reset(jax.random.key(0))
     for number in range(13):
-        yield jax.tree.map(np.asarray, state)
+        states.append(jax.tree.map(np.asarray, state))
         key = jax.random.key(number)
         action = jax.random.normal(key, (task.action_space.dim,))
         state, *_ = step(state, action, key, 0)
+    return states
 
 
 @pytest.mark.parametrize("name", [*TASKS])
@@ -44,7 +49,7 @@ def test_solids_keep_their_names_and_shapes_and_rotations_are_such(name):
     task = make_task(name)
     assert isinstance(task, solids.Spatial)
     shapes, places = [], []
-    for state in states_of(task):
+    for state in states_of(name):
         seen = task.solids(state)
         shapes.append({name: (x.shape, x.alpha) for name, x in seen.items()})
         places.append([x.position for x in seen.values()])
@@ -67,7 +72,7 @@ def test_the_pole_leans_to_minus_y_where_its_angle_is_positive():
 def test_the_hand_is_where_kinematics_says_and_opens():
     """The finger tips are on both sides of the tool point, twice their way apart."""
     task = make_task("Franka-Lift")
-    *_, state = states_of(task)
+    *_, state = states_of("Franka-Lift")
     seen = task.solids(state)
     hand = forward_kinematics(np.asarray(state.joint_position, np.float64))[-1]
     left, right = seen["left finger"].position, seen["right finger"].position
@@ -86,7 +91,7 @@ def test_the_terms_of_a_reward_are_what_it_consists_of(name):
     task = make_task(name)
     step, tell = jax.jit(task.step), jax.jit(task.reward_terms)
     for common_step in (0, 100_000):
-        for number, state in enumerate(states_of(task)):
+        for number, state in enumerate(states_of(name)):
             key = jax.random.key(number)
             action = jax.random.normal(key, (task.action_space.dim,))
             common = jnp.int32(common_step)

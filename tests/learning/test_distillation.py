@@ -140,7 +140,8 @@ def test_without_memory_environments_in_parts_are_the_whole_too(env):
 
 def test_environments_that_cannot_be_cut_are_refused(env):
     plain = algorithm(env, PLAIN, gradient_length=4, micro_batches=3)
-    first = init_run(plain, env, HPARAMS, jax.random.key(0))
+    start = partial(init_run, plain, env, HPARAMS)
+    first = jax.eval_shape(start, jax.random.key(0))
     with pytest.raises(ValueError, match=r"micro_batches = 3, .* 4 environments"):
         jax.eval_shape(partial(iterate, plain, env, T), first, HPARAMS)
 

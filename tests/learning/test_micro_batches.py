@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from drawn import drawn
 
 from ppo_jax import (
     Batch,
@@ -33,7 +34,7 @@ def minibatch(network, lead, dim=3):
     obs, action, mean = {"policy": normal(dim)}, normal(2), normal(2)
     old = Gaussian(mean, jnp.full_like(mean, 1.5))
     first = {"policy": obs["policy"].reshape(-1, dim)[: lead[-1]]}
-    params, stats = network.init(jax.random.key(1), first)
+    params, stats = drawn(network.init, jax.random.key(1), first)
     inputs = network.prepare(stats, obs)
     if network.recurrence:
         carry = network.recurrence.initial(first)
@@ -101,6 +102,6 @@ def test_parts_need_less_memory():
 )
 def test_parts_that_are_not_equal_are_refused(model, lead, what):
     network = actor_critic(Continuous(2), model, model)
-    params, batch = minibatch(network, lead)
+    params, batch = jax.eval_shape(partial(minibatch, network, lead))
     with pytest.raises(ValueError, match=f"micro_batches = 7, .* {what}.*a divisor"):
         compiled(network, params, batch, 7)

@@ -36,7 +36,7 @@ def test_the_worst_continue_the_best(maybe_jit, fraction, fitness, possible):
     config = PBTConfig(quantile_fraction=fraction)
     draw = maybe_jit(lambda key: exploit(config, jnp.array(fitness), key))
     keys = jax.random.split(jax.random.key(0), 20)
-    drawn = np.array([draw(key) for key in keys])
+    drawn = np.array(jax.vmap(draw)(keys))
     assert [set(column) for column in drawn.T.tolist()] == possible
 
 

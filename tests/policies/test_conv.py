@@ -102,9 +102,10 @@ def test_what_cannot_be_shared_is_refused(critic, groups, message):
     obs = {"policy": jnp.zeros((1, 5)), "image": jnp.zeros((1, 2, 9, 8))}
     obs |= {"other": obs["image"], "small": obs["image"][:, :1]}
     with pytest.raises(ValueError, match=message):
-        actor_critic(Continuous(2), SEES, critic, groups, share_cnn_encoders=True).init(
-            jax.random.key(0), obs
+        network = actor_critic(
+            Continuous(2), SEES, critic, groups, share_cnn_encoders=True
         )
+        jax.eval_shape(network.init, jax.random.key(0), obs)
 
 
 def test_what_cannot_be_seen_is_refused_by_name():

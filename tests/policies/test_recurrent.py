@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn, weights
 
 from ppo_jax import Continuous, ModelConfig, actor_critic
 from ppo_jax.policies.gates import KINDS, GRUMemory, LSTMMemory
@@ -62,12 +63,13 @@ def test_gru_does_not_gate_what_comes_from_the_input():
 def two_layers(request):
     """A network of two layers, its parameters, a sequence, and a memory before it."""
     module = RNN(request.param, H, 2)
-    keys = jax.random.split(jax.random.key(0), 4)
-    x = jax.random.normal(keys[0], (T, N, D))
-    memory = initial_memory(request.param, H, 2, N)
-    params = module.init(keys[1], x[0], memory)
-    memory = jax.tree.map(lambda m: jax.random.normal(keys[2], m.shape), memory)
-    is_first = jax.random.bernoulli(keys[3], 0.4, (T, N))
+    rng = np.random.default_rng(0)
+    normal = lambda m: jnp.asarray(rng.normal(size=m.shape), jnp.float32)
+    x = normal(np.empty((T, N, D)))
+    memory = jax.tree.map(normal, initial_memory(request.param, H, 2, N))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x[0], memory)
+    params = weights(shapes, rng)
+    is_first = jnp.asarray(rng.random((T, N)) < 0.4)
     assert is_first[1:].any() and not is_first.all()
     return module, params, x, memory, is_first
 
@@ -106,12 +108,13 @@ def test_an_episode_knows_nothing_of_the_one_before(two_layers):
     """What was observed before an end, and the memory then, change nothing after it."""
     module, params, x, memory, _ = two_layers
     is_first = jnp.zeros((T, N), bool).at[3, 1].set(True)
-    output, _ = module.apply(params, x, memory, is_first)
+    apply = jax.jit(module.apply)
+    output, _ = apply(params, x, memory, is_first)
     other = jax.tree.map(lambda m: m + 1.0, memory)
-    moved, _ = module.apply(params, x.at[:3].add(1.0), other, is_first)
+    moved, _ = apply(params, x.at[:3].add(1.0), other, is_first)
     np.testing.assert_array_equal(moved[3:, 1], output[3:, 1])
     assert (np.abs(moved[3:, [0, 2]] - output[3:, [0, 2]]).max(axis=-1) > 1e-4).all()
-    alone, _ = module.apply(params, x[3:, 1:2], *_fresh(module))
+    alone, _ = apply(params, x[3:, 1:2], *_fresh(module))
     np.testing.assert_allclose(output[3:, 1:2], alone, rtol=1e-5, atol=1e-7)
 
 
@@ -154,7 +157,7 @@ def test_samples_of_a_network_with_memory_are_refused():
     """`policy` needs sequences: without memory a row means nothing."""
     network = actor_critic(Continuous(2), ModelConfig(class_name="RNNModel"))
     obs = {"policy": jnp.zeros((N, D))}
-    params, stats = network.init(jax.random.key(0), obs)
+    params, stats = drawn(network.init, jax.random.key(0), obs)
     with pytest.raises(ValueError, match="reads sequences"):
         network.policy(params, network.prepare(stats, obs))
     assert network.value(params, network.prepare(stats, obs)).shape == (N,)
@@ -180,7 +183,7 @@ def test_the_gates_of_a_sequence_are_never_copied_in_a_step(rnn_type, num_gates)
     steps, envs, hidden = 24, 16, 256
     module, x = RNN(rnn_type, hidden, 1), jnp.zeros((steps, envs, 48))
     memory = initial_memory(rnn_type, hidden, 1, envs)
-    params = module.init(jax.random.key(0), x[0], memory)
+    params = jax.eval_shape(module.init, jax.random.key(0), x[0], memory)
     is_first = jnp.zeros((steps, envs), bool)
 
     @jax.jit

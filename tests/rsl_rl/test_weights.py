@@ -168,11 +168,11 @@ def test_the_network_computes_what_torch_would(name):
         return x
 
     rows = forward(actor, 3).reshape(7, -1, NUM_ACTIONS).swapaxes(0, 1)
-    policy = network.policy(params, inputs)
+    policy = jax.jit(network.policy)(params, inputs)
     for x, wanted in zip(policy[:2], MEANING[name](rows, actor), strict=True):
         wanted = np.broadcast_to(wanted, x.shape)
         np.testing.assert_allclose(x, wanted, rtol=1e-4, atol=1e-5)
-    value = network.value(params, inputs)
+    value = jax.jit(network.value)(params, inputs)
     np.testing.assert_allclose(value, forward(critic, 2)[:, 0], rtol=1e-4, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+from drawn import drawn
 
 from ppo_jax import Continuous, TrainState
 from ppo_jax.export import export_policy
@@ -54,20 +55,9 @@ def observed(seed=0, is_first=None):
 
 
 def learned(network, obs, seed=0):
-    """A state in which every weight and statistic is another than at the start.
-
-    Only the shapes are taken from the network: drawing a start is dozens of programs.
-    """
-    key, rng = jax.random.key(seed), np.random.default_rng(seed)
-    params, stats = jax.eval_shape(network.init, key, obs)
-
-    def move(path, x):
-        start = 1.0 if path[-1].key in ("scale", "spread") else 0.0
-        return np.array(rng.normal(start, 0.3, x.shape), np.float32)
-
-    vary = lambda x: np.array(rng.uniform(0.5, 2.0, x.shape), np.float32)
-    params = jax.tree_util.tree_map_with_path(move, params)
-    return TrainState(params, jax.tree.map(vary, stats), (), np.float32(1e-3), 7)
+    """A state in which every weight and statistic is another than at the start."""
+    learned = drawn(network.init, jax.random.key(seed), obs, seed=seed)
+    return TrainState(*learned, (), np.float32(1e-3), 7)
 
 
 class Case:
