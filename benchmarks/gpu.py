@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +30,7 @@ PAGE = HERE.parent / "docs" / "gpu.md"
 MARK = "<!-- benchmarks/gpu.py writes what follows -->"
 RESULT = "section's lines "
 SECONDS = 300  # that a section may take
+ITERATIONS = 5  # of a native task that one program takes
 TESTS = "tests/envs/test_bridge.py"
 DIRECT, MANAGER = "Isaac-Cartpole-Direct", "Isaac-Cartpole"
 
@@ -254,7 +256,7 @@ def isaac_lab(small: bool) -> list[str]:
     import isaac_lab as benchmark
 
     benchmark.DEVICE = device()
-    num_envs, iterations = (16, 4) if small else (4096, 40)
+    num_envs, iterations = (16, 4) if small else (4096, 30)
     libraries = ["ppo_jax, in_jit", "ppo_jax, host", "rsl_rl"][: 1 if small else 3]
     found = benchmark.measure_all(libraries, num_envs, iterations)
     rows = []
@@ -317,12 +319,10 @@ def update(small: bool) -> list[str]:
         state = jax.jit(ppo.init)(jax.random.key(0), obs, hparams)
         fill = partial(ours.random_rollout, ppo, num_steps=num_steps, num_envs=num_envs)
         rollout = jax.jit(fill)(state, jax.random.key(1))
-        step = jit(ppo.update).lower(state, hparams, rollout, jax.random.key(2))
-        compiled = step.compile()
+        step = jit(ppo.update, donate_argnums=0)  # as a training gives it
         ms = milliseconds(
-            lambda run=compiled, s=state, r=rollout: run(
-                s, hparams, r, jax.random.key(2)
-            )
+            lambda s, run=step, r=rollout: run(s, hparams, r, jax.random.key(2))[0],
+            state,
         )
         rows.append(f"| ppo_jax, {precision} | {ms:.1f} |")
     rows.append(f"| rsl_rl, its best of 1, 2, 4 threads | {rsl_rl_update(small):.1f} |")
@@ -360,14 +360,16 @@ def rsl_rl_update(small: bool) -> float:
 
 def native(small: bool) -> list[str]:
     """Times whole iterations of tasks in JAX, alone and with many seeds at once."""
-    rows = []
     cases = [("Cartpole", 64, 1), ("Cartpole", 64, 2)]
     if not small:
         cases = [("Cartpole", n, 1) for n in (1024, 4096, 65536)]
         cases += [("Cartpole", 1024, seeds) for seeds in (16, 64)]
         cases += [("Franka-Lift", 4096, 1)]
-    for task, num_envs, seeds in cases:
-        ms, steps = iteration_of(task, num_envs, seeds)
+    with ThreadPoolExecutor(1 if small else len(cases)) as pool:
+        programs = list(pool.map(lambda case: iterations_of(*case), cases))
+    rows = []
+    for (task, num_envs, seeds), (run, runs, steps) in zip(cases, programs):  # noqa: B905
+        ms = milliseconds(run, runs) / ITERATIONS
         speed = 1000 * seeds * num_envs * steps / ms
         rows.append(
             f"| {task} | {num_envs} x {steps} | {seeds} | {ms:.2f} | {speed:,.0f} |"
@@ -379,8 +381,8 @@ def native(small: bool) -> list[str]:
     ]
 
 
-def iteration_of(task: str, num_envs: int, seeds: int) -> tuple[float, int]:
-    """Returns the milliseconds of an iteration, and its steps."""
+def iterations_of(task: str, num_envs: int, seeds: int) -> tuple[Callable, Any, int]:
+    """Returns the program of several iterations, what it starts from, and its steps."""
     import jax
 
     from ppo_jax import make_ppo, parts_of
@@ -397,14 +399,21 @@ def iteration_of(task: str, num_envs: int, seeds: int) -> tuple[float, int]:
     network, ppo_config, hparams = parts_of(config, env.action_space)
     ppo, steps = make_ppo(network, ppo_config), config.num_steps_per_env
 
-    def several(runs):
-        once = jax.vmap(lambda run: iterate(ppo, env, steps, run, hparams))
-        return jax.lax.scan(lambda runs, _: once(runs), runs, length=5)
+    def once(run):
+        return iterate(ppo, env, steps, run, hparams)
 
-    keys = jax.random.split(jax.random.key(0), seeds)
-    runs = jax.jit(jax.vmap(partial(init_run, ppo, env, hparams)))(keys)
-    compiled = jit(env, several).lower(runs).compile()
-    return milliseconds(lambda: compiled(runs)) / 5, steps
+    start = partial(init_run, ppo, env, hparams)
+    key = jax.random.key(0)
+    if seeds > 1:
+        once, start = jax.vmap(once), jax.vmap(start)
+        key = jax.random.split(key, seeds)
+    runs = jax.jit(start)(key)
+
+    def several(runs):
+        return jax.lax.scan(lambda runs, _: once(runs), runs, length=ITERATIONS)[0]
+
+    program = jit(env, several, donate_argnums=0)
+    return program.lower(runs).compile(), runs, steps
 
 
 # --- what they share
@@ -445,19 +454,21 @@ def idle_parts(small: bool) -> tuple:
     return env, make_ppo(network), Hyperparams()
 
 
-def milliseconds(run: Callable[[], object]) -> float:
-    """Returns the median of ten calls, after one that is not counted."""
+def milliseconds(run: Callable[[Any], Any], state: Any) -> float:
+    """Returns the median of ten calls, each from what the last one returned.
+
+    The first two are not counted.
+    """
     import statistics
 
     import jax
 
-    jax.block_until_ready(run())
     times = []
-    for _ in range(10):
+    for _ in range(12):
         started = time.perf_counter()
-        jax.block_until_ready(run())
+        state = jax.block_until_ready(run(state))
         times.append(1000 * (time.perf_counter() - started))
-    return statistics.median(times)
+    return statistics.median(times[2:])
 
 
 SECTIONS: dict[str, Callable[[bool], list[str]]] = {

@@ -1,5 +1,6 @@
 """Acting: an action from an observation, and of each step what the update needs."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -102,12 +103,12 @@ def observe(
         "auto",
         "final_obs",
     ):
-        final_obs = timestep.final_obs
-        final_value = jax.lax.cond(
-            timestep.truncated.any(),
-            lambda: _value(network, state, final_obs, output.carry),
-            lambda: jnp.zeros_like(timestep.reward),
-        )
+        value = partial(_value, network, state, timestep.final_obs, output.carry)
+        if jax.default_backend() == "gpu":  # a branch makes its host wait, for more
+            final_value = value()
+        else:
+            zeros = partial(jnp.zeros_like, timestep.reward)
+            final_value = jax.lax.cond(timestep.truncated.any(), value, zeros)
     return Transition(
         obs=obs,
         action=output.action,
