@@ -15,6 +15,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def once() -> dict[str, Any]:
+    """Returns compiler options for a program that runs once, such as a run's start.
+
+    On a CPU it is compiled in half the time, and takes milliseconds more.
+    """
+    is_cpu = jax.default_backend() == "cpu"
+    return {"xla_backend_optimization_level": 0} if is_cpu else {}
+
+
 def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Returns what `jax.jit` does, compiled with the options of this backend."""
     if not OPTIONS.get(jax.default_backend()) and "compiler_options" not in options:

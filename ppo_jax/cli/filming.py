@@ -51,7 +51,7 @@ def clip(trainer: Any, state: Any, folder: Path) -> Path:
 
 
 def rehearse(trainer: Any) -> None:
-    """Compiles what `clip` will run, with a policy of zeros."""
+    """Compiles and loads what `clip` needs: one picture, with a policy of zeros."""
     import jax
     import numpy as np
 
@@ -59,8 +59,8 @@ def rehearse(trainer: Any) -> None:
 
     shapes = trainers.abstract_run(trainer).train
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    _recorded(trainer, jax.device_put(zeros), trainer.config.seed)
-    import_module("ppo_jax.envs.drawing")
+    learned, seed = jax.device_put(zeros), trainer.config.seed
+    next(_drawn(trainer, learned, seed, 1, CLIP_SIZE), None)
     import_module("ppo_jax.envs.video")
 
 
@@ -157,12 +157,15 @@ def _recorded(trainer: Any, state: Any, seed: int) -> tuple[Any, Any]:
     """Returns one environment, and the states of an episode in it."""
     import jax
 
+    from ppo_jax.compiling import once
     from ppo_jax.envs import make
     from ppo_jax.loops import evaluation
 
     config = trainer.config
     env: Any = make(config.task, 1, config.clip_actions)
-    record = jax.jit(evaluation.record, static_argnums=(0, 1))
+    record = jax.jit(
+        evaluation.record, static_argnums=(0, 1), compiler_options=once() or None
+    )
     recording = record(trainer.ppo, env, state, jax.random.key(seed))
     return env, jax.device_get(recording)
 

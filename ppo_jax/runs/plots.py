@@ -75,6 +75,10 @@ def new_figure(size: tuple[float, float], title: str) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Writes a figure; returns its path."""
-    figure.savefig(path, dpi=110)
+    """Writes a figure as a PNG; returns its path.
+
+    `savefig` would draw it twice, the first time for what it may cut off at the edges.
+    """
+    figure.set_dpi(110)
+    figure.canvas.print_png(path)
     return path
