@@ -1,6 +1,7 @@
 """Who may import whom, and what importing must not do."""
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -55,9 +56,18 @@ HEAVY = {
 BY_FLAX = {"rich", "yaml"}  # `import flax` loads these, whatever we do
 
 
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imported(path, everywhere=True):
     """Names of all modules that a file imports: "ppo_jax.types", "jax.numpy", ..."""
-    tree = ast.parse(path.read_text())
+    return tuple(_imported(parsed(path), path, everywhere))
+
+
+def _imported(tree, path, everywhere):
     nodes = ast.walk(tree) if everywhere else tree.body
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -218,7 +228,7 @@ def calls_at_import(path):
                 yield ast.unparse(child.func)
             yield from visit(child)
 
-    yield from visit(ast.parse(path.read_text()))
+    yield from visit(parsed(path))
 
 
 @pytest.mark.parametrize(
