@@ -52,7 +52,9 @@ def pytest_configure(config):
         keep_bytecode(config)
     if is_worker(config) or not config.getoption("numprocesses", None):
         import jax  # not in the process that only hands out tests
+        import one_context
 
+        one_context.share()
         jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
