@@ -193,6 +193,8 @@ class Recurrence(NamedTuple):
     step: Callable[..., Any]  # (params, inputs, carry) -> (Distribution, carry)
     value: Callable[..., Array]  # (params, inputs, carry) -> [N], of what comes next
     unroll: Callable[..., Any]  # (inputs [T], carry, is_first [T, N]) -> Sequence s
+    # As `policy` and `value` of these, but both at once: (params, Sequence s) -> both
+    policy_and_value: Callable[..., tuple[Any, Array]] | None = None
 
 
 class ActorCritic(NamedTuple):
@@ -214,6 +216,12 @@ class ActorCritic(NamedTuple):
     update_stats: Callable[..., Any]  # (obs_stats, obs [T, N, ...]) -> obs_stats
     recurrence: Recurrence | None = None  # of a network with memory
     shared: tuple[str, ...] = ()  # parts of params["actor"] that `value` reads too
+
+    def policy_and_value(self, params: Params, inputs: Any) -> tuple[Any, Array]:
+        """Returns both, in one pass through time if the network has memory."""
+        if self.recurrence and self.recurrence.policy_and_value:
+            return self.recurrence.policy_and_value(params, inputs)
+        return self.policy(params, inputs), self.value(params, inputs)
 
 
 class AdvantageFn(Protocol):

@@ -80,8 +80,7 @@ def ppo_loss(
       is KL(old || new), which the adaptive learning rate reads. It has a gradient:
       your own loss may add it.
     """
-    policy = network.policy(params, batch.obs)
-    value = network.value(params, batch.obs)
+    policy, value = network.policy_and_value(params, batch.obs)
     ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)
 
     if use_clipped_value_loss:

@@ -30,6 +30,7 @@ from ppo_jax.policies.normalization import (
 )
 from ppo_jax.policies.own_modules import init_checked
 from ppo_jax.policies.shards import Axis
+from ppo_jax.policies.together import apply_all
 from ppo_jax.types import (
     ActionSpace,
     ActorCritic,
@@ -214,7 +215,12 @@ def from_modules(
             name: _updated(obs_stats[name], x, axis) for name, x in select(obs).items()
         }
 
+    def policy_and_value(params: Params, inputs: Any) -> tuple[Distribution, Array]:
+        return apply_all(modules, whole(params), inputs)
+
     recurrence = recurrence_of(modules, whole)
+    if recurrence:
+        recurrence = recurrence._replace(policy_and_value=policy_and_value)
     return ActorCritic(init, prepare, policy, value, update, recurrence, tuple(shared))
 
 

@@ -182,6 +182,19 @@ class RecurrentCritic(Critic):
         return _initial_memory(self.config, num_envs)
 
 
+def split_memory(module: nn.Module) -> tuple[RNN, nn.Module] | None:
+    """Returns the recurrent layers of one of our modules, and what reads their output.
+
+    Both take the module's parameters: the layers those of its "rnn". None of a module
+    that has no such layers.
+    """
+    if type(module) is RecurrentActor:
+        return _rnn(module.config), Actor(module.config, module.action_space)
+    if type(module) is RecurrentCritic:
+        return _rnn(module.config), Critic(module.config)
+    return None
+
+
 # {class_name: (actor, critic)}
 MODULES: dict[str, tuple[Any, Any]] = {
     "MLPModel": (Actor, Critic),

@@ -23,9 +23,11 @@ def in_bfloat16(network: ActorCritic) -> ActorCritic:
 
     recurrence = network.recurrence
     if recurrence:
-        take = recurrence.step
+        take, both = recurrence.step, recurrence.policy_and_value
         recurrence = recurrence._replace(
-            step=lambda params, inputs, carry: take(cast(params), inputs, carry)
+            step=lambda params, inputs, carry: take(cast(params), inputs, carry),
+            policy_and_value=both
+            and (lambda params, inputs: both(cast(params), inputs)),
         )
     return network._replace(
         recurrence=recurrence,

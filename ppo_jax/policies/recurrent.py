@@ -1,11 +1,10 @@
 """LSTM and GRU with torch's gates, biases and initialisation.
 
-Letters in the shape comments: H hidden units of a layer. All four kernels of torch's
-stacked gates lie side by side in one, in torch's order.
+Letters in the shape comments: H hidden units of a layer.
 """
 
 import math
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -13,111 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from ppo_jax.policies.gates import KINDS
-from ppo_jax.policies.memory import forget
-from ppo_jax.policies.mlp import product
-from ppo_jax.types import Array, Key
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def unroll(
-    rnn_type: str,
-    memory: Any,
-    from_input: Array,
-    is_first: Array,
-    hidden_kernel: Array,
-    hidden_bias: Array,
-) -> tuple[Array, Any]:
-    """Returns the outputs of a layer over a sequence, and its memory after it.
-
-    The gradient is that of the steps one by one, but for the weights it is one product
-    of all T x N rows at the end. Differentiated as it stands, the scan would add up a
-    matrix [H, G H] in every step, which takes longer than the rest.
-
-    Args:
-      rnn_type: a name in `KINDS`, with G gates.
-      memory: before the sequence.
-      from_input: [T, N, G H] x W_ih, and b_ih where it is not added to b_hh.
-      is_first: [T, N] bool, where the memory is cleared before the step.
-      hidden_kernel: [H, G H] W_hh.
-      hidden_bias: [G H] b_hh.
-
-    Returns:
-      [T, N, H], and the memory after the last step.
-    """
-    weights = hidden_kernel, hidden_bias
-    return _unroll(rnn_type, memory, from_input, is_first, *weights)[0]
-
-
-def _unroll(
-    rnn_type: str,
-    memory: Any,
-    from_input: Array,
-    is_first: Array,
-    hidden_kernel: Array,
-    hidden_bias: Array,
-) -> tuple[Any, Any]:
-    """Returns what `unroll` does, and what its gradient reads.
-
-    The gates take the place of what comes from the input, and the gradient takes
-    theirs: one array of this size, the largest, is read and written, and not four.
-    """
-    kind = KINDS[rnn_type]
-
-    def step(carry: tuple[Any, Array], inputs: tuple[Array, Array]) -> tuple[Any, Any]:
-        memory, buffer = carry
-        t, is_first = inputs
-        memory = forget(memory, is_first)
-        from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-        gates = kind.gates(_row(buffer, t), from_hidden)
-        gates = jax.lax.optimization_barrier(gates)  # computed once, not by all readers
-        buffer = jax.lax.dynamic_update_index_in_dim(buffer, gates, t, axis=0)
-        after = kind.through_gates(memory, gates)
-        kept = () if kind.reads_sum else from_hidden
-        return (after, buffer), (after.hidden, memory, kept)
-
-    (last, gates), (hidden, before, from_hidden) = jax.lax.scan(
-        step, (memory, from_input), (jnp.arange(len(is_first)), is_first)
-    )
-    return (hidden, last), (before, gates, from_hidden, is_first, hidden_kernel)
-
-
-def _unroll_gradient(rnn_type: str, kept: Any, cotangents: Any) -> Any:
-    """Returns the gradient of `unroll` from those of its results, backward in time."""
-    before, gates, from_hidden, is_first, hidden_kernel = kept
-    of_hidden, of_last = cotangents
-    kind = KINDS[rnn_type]
-    # Laid out once: XLA on a CPU would turn it over in every step.
-    transposed = jax.lax.optimization_barrier(hidden_kernel.T)
-
-    def step(carry: tuple[Any, Array, Array], inputs: Any) -> tuple[Any, Any]:
-        of_memory, gates, buffer = carry
-        t, before, from_hidden, is_first, of_output = inputs
-        of_memory = of_memory._replace(hidden=of_memory.hidden + of_output)
-        pull_back = jax.vjp(kind.through_gates, before, gates)[1]
-        of_before, of_gates = pull_back(of_memory)
-        of_input, of_from_hidden = kind.gates_gradient(gates, from_hidden, of_gates)
-        through = product(of_from_hidden, transposed)
-        of_before = of_before._replace(hidden=of_before.hidden + through)
-        # The next row is read out of what has been written, so that nothing can read
-        # the buffer as it was: XLA would copy all of it in every step.
-        buffer = jax.lax.dynamic_update_index_in_dim(buffer, of_input, t, axis=0)
-        gates = _row(buffer, jnp.maximum(t - 1, 0))
-        of_from_hidden = () if kind.reads_sum else of_from_hidden
-        return (forget(of_before, is_first), gates, buffer), of_from_hidden
-
-    inputs = jnp.arange(len(is_first)), before, from_hidden, is_first, of_hidden
-    (of_memory, _, of_input), of_from_hidden = jax.lax.scan(
-        step, (of_last, gates[-1], gates), inputs, reverse=True
-    )
-    rows = of_input if kind.reads_sum else of_from_hidden
-    rows = rows.reshape(-1, rows.shape[-1])
-    columns = before.hidden.reshape(-1, before.hidden.shape[-1]).T
-    of_kernel = product(columns, rows.astype(hidden_kernel.dtype))
-    of_kernel = of_kernel.astype(hidden_kernel.dtype)
-    return of_memory, of_input, None, of_kernel, rows.sum(axis=0)
-
-
-unroll.defvjp(_unroll, _unroll_gradient)
+from ppo_jax.policies.unrolling import Reading, step, unroll
+from ppo_jax.types import Array, Key, Params, Sequence
 
 
 class RecurrentLayer(nn.Module):
@@ -151,19 +47,12 @@ class RecurrentLayer(nn.Module):
         hidden_kernel = self.param("hidden_kernel", uniform, (self.hidden_dim, width))
         input_bias = self.param("input_bias", uniform, (width,))
         hidden_bias = self.param("hidden_bias", uniform, (width,))
-        # Of all steps at once: one large product and not T small ones.
-        from_input = product(x, input_kernel)
-        if kind.reads_sum:  # the biases too, so that no array is read for one alone
-            hidden_bias = input_bias + hidden_bias
-        else:
-            from_input = _plus(from_input, input_bias)
-
+        weights = input_kernel, hidden_kernel, input_bias, hidden_bias
         if is_first is not None:
-            return unroll(
-                self.rnn_type, memory, from_input, is_first, hidden_kernel, hidden_bias
-            )
-        from_hidden = _plus(product(memory.hidden, hidden_kernel), hidden_bias)
-        memory = kind.step(memory, from_input, from_hidden)
+            reading = Reading(memory, x, is_first, *weights)
+            after: Any = unroll((self.rnn_type,), (reading,))
+            return after[0]
+        memory = step(kind, memory, x, *weights)
         return memory.hidden, memory
 
 
@@ -198,6 +87,35 @@ class RNN(nn.Module):
         return x, tuple(after)
 
 
+def unroll_all(
+    networks: Iterable[RNN], params: Iterable[Params], inputs: Iterable[Sequence]
+) -> list[Array]:
+    """Returns [T, N, H], what each network makes of its sequence, all in one go.
+
+    Args:
+      networks: LSTMs and GRUs, of any sizes.
+      params: of each network.
+      inputs: a sequence for each, all of one length.
+    """
+    networks, params, inputs = [*networks], [*params], [*inputs]
+    outputs = [sequence.obs for sequence in inputs]
+    for index in range(max(network.num_layers for network in networks)):
+        deep = [i for i, network in enumerate(networks) if index < network.num_layers]
+        readings = tuple(
+            Reading(
+                jax.tree.map(lambda x: x[0], inputs[i].memory[index]),
+                outputs[i],
+                inputs[i].is_first,
+                **params[i][f"layer_{index}"],
+            )
+            for i in deep
+        )
+        after: Any = unroll(tuple(networks[i].rnn_type for i in deep), readings)
+        for i, (output, _) in zip(deep, after, strict=True):
+            outputs[i] = output
+    return outputs
+
+
 def initial_memory(
     rnn_type: str, hidden_dim: int, num_layers: int, num_envs: int
 ) -> tuple[Any, ...]:
@@ -207,11 +125,3 @@ def initial_memory(
         memory(*(jnp.zeros((num_envs, hidden_dim)) for _ in memory._fields))
         for _ in range(num_layers)
     )
-
-
-def _plus(x: Array, bias: Array) -> Array:
-    return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
-
-
-def _row(buffer: Array, t: Array) -> Array:
-    return jax.lax.dynamic_index_in_dim(buffer, t, axis=0, keepdims=False)
