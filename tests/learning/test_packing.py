@@ -33,9 +33,9 @@ def begun(ppo):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_state_comes_back_as_it_was_packed(optimizer):
-    state = begun(learner(optimizer=optimizer))
+    state = jax.device_get(begun(learner(optimizer=optimizer)))
     state = jax.tree.map(
-        lambda x: x + jnp.arange(x.size, dtype=x.dtype).reshape(x.shape), state
+        lambda x: x + np.arange(x.size, dtype=x.dtype).reshape(x.shape), state
     )
     packed, unpack, unpack_params = pack_learned(state)
 
