@@ -304,3 +304,17 @@ def test_a_table_of_garbage_is_a_sentence(tmp_path, data):
     (tmp_path / metrics.TABLE).write_bytes(data)
     with pytest.raises(ValueError, match=r"metrics.csv is damaged: .*delete it"):
         metrics.check_table(tmp_path)
+
+
+def test_a_picture_is_drawn_once_and_is_that_of_savefig(tmp_path):
+    """`savefig` draws twice, and drawing takes most of the time of a run's end."""
+    figure = plots.new_figure((3, 2), "title")
+    figure.subplots().plot([1, 2, 3])
+    drawn, draw = [], figure.draw
+    figure.draw = lambda renderer: (drawn.append(renderer), draw(renderer))
+
+    path = plots.save_figure(figure, tmp_path / "ours.png")
+    assert len(drawn) == 1
+    figure.savefig(tmp_path / "theirs.png", dpi=110)
+    pictures = path, tmp_path / "theirs.png"
+    np.testing.assert_array_equal(*map(matplotlib.image.imread, pictures))
