@@ -34,7 +34,7 @@ def unroll(rnn_types: tuple[str, ...], readings: tuple[Reading, ...]) -> Any:
     """Returns the outputs of layers over sequences of one length, and their memories.
 
     All take a step before any takes the next: the gates of one are computed beside the
-    products of another. Where no gradient is asked for, nothing but outputs is kept.
+    products of another.
 
     The gradient is that of the steps one by one, but for the weights it is one product
     of all T x N rows at the end. Differentiated as it stands, the scan would add up a
@@ -47,21 +47,7 @@ def unroll(rnn_types: tuple[str, ...], readings: tuple[Reading, ...]) -> Any:
     Returns:
       For each layer its outputs [T, N, H], and its memory after the last step.
     """
-    kinds = [KINDS[name] for name in rnn_types]
-
-    def take(memories: Any, t: Array) -> tuple[Any, Any]:
-        return _apart(map(partial(_acted, t), kinds, readings, memories))
-
-    memories = tuple(reading.memory for reading in readings)
-    last, hidden = jax.lax.scan(take, memories, jnp.arange(len(readings[0].x)))
-    return _apart((hidden, last))
-
-
-def _acted(t: Array, kind: Kind, reading: Reading, memory: Any) -> tuple[Any, Array]:
-    """Returns the memory of a layer after step t, and its output: nothing is kept."""
-    memory = forget(memory, _row(reading.is_first, t))
-    memory = step(kind, memory, _row(reading.x, t), *reading[3:])
-    return memory, memory.hidden
+    return _unroll(rnn_types, readings)[0]
 
 
 def step(

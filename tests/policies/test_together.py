@@ -12,7 +12,6 @@ from ppo_jax import Continuous, ModelConfig, actor_critic, from_modules
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.policies.modules import RecurrentActor
 from ppo_jax.policies.precision import in_bfloat16
-from ppo_jax.policies.recurrent import RNN, initial_memory
 from ppo_jax.types import Batch, Hyperparams
 
 T, N, D = 24, 64, 48
@@ -137,19 +136,3 @@ def test_the_loss_goes_through_time_once():
     take = jax.grad(partial(ppo_loss, use_clipped_value_loss=True), has_aux=True)
     program = jax.make_jaxpr(lambda p: take(p, network, batch, Hyperparams()))(params)
     assert str(program).count(" scan[") == 2
-
-
-def test_values_alone_keep_nothing_for_a_gradient():
-    """No program that only reads holds the gates of a sequence, its largest array."""
-    module, x = RNN("lstm", 128, 1), jnp.zeros((T, N, D))
-    memory = initial_memory("lstm", 128, 1, N)
-    params = module.init(jax.random.key(0), x[0], memory)
-    is_first = jnp.zeros((T, N), bool)
-
-    @jax.jit
-    def outputs(params, x):
-        return module.apply(params, x, memory, is_first)[0]
-
-    text = outputs.lower(params, x).compile().as_text() or ""
-    assert f"f32[{T},{N},128]" in text
-    assert f"f32[{T},{N},512]" not in text and f"f32[{T * N},512]" not in text
