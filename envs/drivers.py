@@ -84,27 +84,16 @@ def _fill_buffers(
     try:
         with torch.no_grad(), _ordered_streams(context, link.torch_env.device):
             if env_state is not None:
-                _require_last_state(link, _view(env_state))
+                _require_last_state(link, torch.from_dlpack(env_state))
             link.state = None  # the host has not seen it
-            tensors = _operate(link, operation, *map(_view, inputs))
+            tensors = _operate(link, operation, *map(torch.from_dlpack, inputs))
             state_buffer, buffers = outputs
-            _view(state_buffer).fill_(link.calls)
+            torch.from_dlpack(state_buffer).fill_(link.calls)
             for buffer, tensor in zip(jax.tree.leaves(buffers), tensors, strict=True):
-                _view(buffer).copy_(tensor)
+                torch.from_dlpack(buffer).copy_(tensor)
     except BaseException as error:
         link.error = error
         raise
-
-
-def _view(buffer: Any) -> Tensor:
-    """Returns a buffer of XLA's as a tensor.
-
-    The capsule itself, since the streams are ordered already: torch would try several
-    forms of the protocol first, and order a stream for each buffer.
-    """
-    import torch
-
-    return torch.from_dlpack(buffer.__dlpack__())
 
 
 @contextmanager

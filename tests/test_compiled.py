@@ -6,6 +6,8 @@ Others are right and still change the order of a sum, or spare a rounding, and w
 left of two nearly equal numbers is then another number.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,11 @@ from ppo_jax import (
     ppo_loss,
     update_stats,
 )
+from ppo_jax.cli.tasks import make_trainer
+from ppo_jax.configs import config_for
 from ppo_jax.learning.targets import explained_variance
+from ppo_jax.loops.training import init_run
+from ppo_jax.runs.config_fields import override
 
 T, N = 16, 1024
 HPARAMS = jax.tree.map(np.float32, Hyperparams(learning_rate=3e-3))
@@ -269,3 +275,15 @@ def test_kl_of_categoricals_is_that_of_float64(scale):
     exact = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean()
     np.testing.assert_allclose(kl(old, new), exact, rtol=1e-2)
     assert kl(old, old) == 0.0
+
+
+def test_a_run_starts_with_the_bits_that_the_pure_function_has():
+    """Whoever calls `train` in a notebook, or sweeps, starts where train.py does."""
+    trainer = make_trainer(override(config_for("Cartpole"), {"num_envs": 16}))
+    key = jax.random.key(3)
+    pure = jax.jit(partial(init_run, trainer.ppo, trainer.env, trainer.hparams))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        trainer.init(key).train,
+        pure(key).train,
+    )

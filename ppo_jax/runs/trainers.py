@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ppo_jax import compiling
 from ppo_jax.learning.algorithm import Algorithm
 from ppo_jax.learning.distillation import Learned, make_distillation
 from ppo_jax.learning.ppo import PPO, jitted, make_ppo
@@ -99,8 +98,7 @@ def make_trainer(
     if mesh:
         init, step = shards.start_on(mesh, init), shards.iterate_on(mesh, step)
         hparams = devices.place_same(mesh, hparams)
-    init = jit(env, init, compiler_options=compiling.once())
-    step = jit(env, step, donate_argnums=0)
+    init, step = jit(env, init), jit(env, step, donate_argnums=0)
     return Trainer(config, env, ppo, hparams, init, step, mesh)
 
 

@@ -783,7 +783,7 @@ def test_learners_that_share_a_simulator_learn_the_same_on_both_drivers(has_fina
         assert env.torch_env.num_steps == 4 * T
     assert ended["in_jit"].metrics["kl"].shape == (4, 4)
     # On a GPU the update alone has other matrix products than as part of an iteration.
-    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4)  # in TF32
     same = assert_equal_trees if DEVICE == "cpu" else partial(jax.tree.map, close)
     same(ended["in_jit"].runs.train, ended["host"].runs.train)
     same(ended["in_jit"].metrics, ended["host"].metrics)

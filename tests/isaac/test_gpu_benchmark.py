@@ -29,7 +29,8 @@ def test_every_section_runs_with_small_sizes_and_the_page_stays(tmp_path):
         "| nothing | as jax.jit compiles | 1 | 1 |",
         "needs a CUDA device",
         "Weights, optimizer, statistics: equal to the last bit. "
-        "Metrics: equal to the last bit. Calls of the simulator",
+        "Metrics, iteration by iteration: equal to the last bit; equal to the last "
+        "bit. Calls of the simulator",
         "with XLA's own options: 1 and 1.",
         "| ppo_jax, in_jit |",
         "failed: none",
