@@ -157,15 +157,13 @@ def _recorded(trainer: Any, state: Any, seed: int) -> tuple[Any, Any]:
     """Returns one environment, and the states of an episode in it."""
     import jax
 
-    from ppo_jax.compiling import once
+    from ppo_jax.compiling import jit, once
     from ppo_jax.envs import make
     from ppo_jax.loops import evaluation
 
     config = trainer.config
     env: Any = make(config.task, 1, config.clip_actions)
-    record = jax.jit(
-        evaluation.record, static_argnums=(0, 1), compiler_options=once() or None
-    )
+    record = jit(evaluation.record, static_argnums=(0, 1), compiler_options=once())
     recording = record(trainer.ppo, env, state, jax.random.key(seed))
     return env, jax.device_get(recording)
 
