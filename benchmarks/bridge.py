@@ -75,8 +75,9 @@ def measure(num_envs: int, num_steps: int, repeats: int) -> dict:
     """Returns the microseconds of a step beside the simulator, by driver."""
     import jax
     import torch
+    from timing import device as of_torch
 
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    device = of_torch()
     prepare(device)
     result = {
         driver: time_steps(driver, device, num_envs, num_steps, repeats)

@@ -109,3 +109,10 @@ def iteration_times(folder: Path) -> list[float]:
     (table,) = folder.glob("logs/ppo_jax/*/*/metrics.csv")
     with table.open(newline="") as file:
         return [float(row["iteration_time"]) for row in csv.DictReader(file)]
+
+
+def device() -> str:
+    """Returns where torch has its arrays: on the first GPU if there is one."""
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
