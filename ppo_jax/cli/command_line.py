@@ -1,6 +1,6 @@
 """Reading a command line: flags, and fields of the configuration."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from ppo_jax.options import closest
@@ -61,21 +61,27 @@ def parse(
             continue
         if not equals and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
-        if not value:
-            option = f"--{short_name(name)}"
-            example = flag.metavar if flag else "VALUE"
-            raise ValueError(f"{option} needs a value: give {option} {example}")
-        if given.get(name, value) != value:
-            raise ValueError(
-                f"{short_name(name)} is given twice, as {given[name]} and as {value}: "
-                "leave one away"
-            )
+        _check_value(name, value, given, flag.metavar if flag else "VALUE")
         given[name] = value
     return Arguments(
         flags={name: value for name, value in given.items() if name in known},
         overrides={n: str(value) for n, value in given.items() if n not in known},
         tokens=tokens,
     )
+
+
+def _check_value(
+    name: str, value: str, given: Mapping[str, str | bool], example: str | None
+) -> None:
+    """Raises a ValueError if there is no value, or another one already."""
+    if not value:
+        option = f"--{short_name(name)}"
+        raise ValueError(f"{option} needs a value: give {option} {example}")
+    if given.get(name, value) != value:
+        raise ValueError(
+            f"{short_name(name)} is given twice, as {given[name]} and as {value}: "
+            "leave one away"
+        )
 
 
 def positional(

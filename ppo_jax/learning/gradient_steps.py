@@ -1,5 +1,6 @@
 """The gradient steps of one iteration, and what each is made of."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -83,29 +84,42 @@ def optimize(
         metrics, unpack_metrics = pack(metrics)
         return state, metrics
 
-    num_steps = config.num_learning_epochs * config.num_mini_batches
-
-    def epoch(state: TrainState, batches_and_first: Any) -> tuple[TrainState, Any]:
-        return jax.lax.scan(step, state, batches_and_first)
-
     cut = environment_minibatches if network.recurrence else minibatches
-    is_first = jnp.arange(num_steps) == 0
-    is_first = is_first.reshape(config.num_learning_epochs, config.num_mini_batches)
+    state, history = _in_epochs(config, step, cut, state, batch, permutations)
+    return unpack_state(state), jax.vmap(unpack_metrics)(history)
+
+
+def _in_epochs(
+    config: PPOConfig,
+    step: Callable[[TrainState, Any], tuple[TrainState, Any]],
+    cut: Callable[[Batch, Array, int], Batch],
+    state: TrainState,
+    batch: Batch,
+    permutations: Array,
+) -> tuple[TrainState, Any]:
+    """Takes a step for every minibatch of every epoch.
+
+    Returns:
+      The state after the last, and what every step has told, [epochs * M, ...].
+    """
+    num_parts, num_epochs = config.num_mini_batches, config.num_learning_epochs
+    num_steps = num_epochs * num_parts
+    is_first = (jnp.arange(num_steps) == 0).reshape(num_epochs, num_parts)
     if len(permutations) == 1:
-        batches = cut(batch, permutations[0], config.num_mini_batches)
+        batches = cut(batch, permutations[0], num_parts)
         state, history = jax.lax.scan(
-            lambda state, first: epoch(state, (batches, first)), state, is_first
+            lambda state, first: jax.lax.scan(step, state, (batches, first)),
+            state,
+            is_first,
         )
     else:
 
         def shuffled(state: TrainState, x: Any) -> tuple[TrainState, Any]:
             order, first = x
-            batches = cut(batch, order, config.num_mini_batches)
-            return epoch(state, (batches, first))
+            return jax.lax.scan(step, state, (cut(batch, order, num_parts), first))
 
         state, history = jax.lax.scan(shuffled, state, (permutations, is_first))
-    history = jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), history)
-    return unpack_state(state), jax.vmap(unpack_metrics)(history)
+    return state, jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), history)
 
 
 def minibatch_step(

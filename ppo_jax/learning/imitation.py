@@ -118,18 +118,17 @@ def _passes(
     is_first = jnp.concatenate([jnp.zeros_like(done[:1]), done[:-1]])
     first_memory, _ = memories(rollout.first_carry)
     loss_of = partial(_window_loss, network, LOSSES[config.loss_type])
+    read = inputs, steps.target, is_first
 
     def window(number: Array, length: int) -> Window:
         index = (number * config.gradient_length + jnp.arange(length)) % num_steps
-        read = jax.tree.map(lambda x: x[index], (inputs, steps.target, is_first))
-        return Window(*read, is_start=index == 0)
+        return Window(*jax.tree.map(lambda x: x[index], read), is_start=index == 0)
 
     def step(carry: Any, number: Array) -> Any:
         learned, memory = carry
-        both = memory, first_memory
         found = window(number, config.gradient_length)
         learned, memory, losses, norm = _gradient_step(
-            config, loss_of, hparams, learned, both, found, axis
+            config, loss_of, hparams, learned, (memory, first_memory), found, axis
         )
         return (learned, memory), (losses, norm)
 

@@ -61,7 +61,7 @@ def descend(
     opt_state: Any,
     params: Params,
     gradient: Params,
-    learning_rate: Array,
+    learning_rate: Scalar,
 ) -> tuple[Params, Any]:
     """Returns parameters and optimizer state after one step."""
     direction, opt_state = optimizer.update(gradient, opt_state, params)

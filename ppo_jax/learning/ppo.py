@@ -209,20 +209,13 @@ def update(
     if symmetry is not None:
         copies = mirrored_copies(symmetry, network, state, rollout.steps)
         batch = batch._replace(copies=copies)
-    if network.recurrence:
-        permutations = draw_environments(config, batch.value.shape[1], key)
-    else:
-        permutations = draw_permutations(config, batch.value.size, key)
+    order, order_of_samples = _draw_orders(network, config, batch.value.shape, key)
     state, history = optimize(
-        network, config, loss_fn, state, hparams, batch, permutations, axis
+        network, config, loss_fn, state, hparams, batch, order, axis
     )
     if rnd is not None:
-        if network.recurrence:
-            permutations = samples_of(
-                permutations, batch.value.shape, config.num_mini_batches
-            )
         state, history["rnd_loss"] = _learn_novelty(
-            rnd, config, state, rollout.steps.obs, permutations
+            rnd, config, state, rollout.steps.obs, order_of_samples
         )
     metrics |= {name: values.mean() for name, values in history.items()}
     if "mean_std" in history:
@@ -234,6 +227,24 @@ def update(
         iteration=state.iteration + 1,
     )
     return state, metrics
+
+
+def _draw_orders(
+    network: ActorCritic, config: PPOConfig, shape: tuple[int, ...], key: Key
+) -> tuple[Array, Array]:
+    """Returns the order of what minibatches are made of, and that of its samples.
+
+    Args:
+      network: whose memory decides: whole environments, or samples.
+      config: says into how many.
+      shape: (T, N) of the rollout.
+      key: to draw with.
+    """
+    if not network.recurrence:
+        order = draw_permutations(config, shape[0] * shape[1], key)
+        return order, order
+    order = draw_environments(config, shape[1], key)
+    return order, samples_of(order, shape, config.num_mini_batches)
 
 
 def _learn_novelty(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ppo_jax.learning.config import RNDConfig, WeightSchedule
 from ppo_jax.learning.minibatches import mean_of_parts, micro_batches
-from ppo_jax.learning.optimizers import scale_by_adam
+from ppo_jax.learning.optimizers import descend, scale_by_adam
 from ppo_jax.policies.groups import concatenate, resolve_obs_groups
 from ppo_jax.policies.mlp import MLP, Linear
 from ppo_jax.policies.normalization import (
@@ -247,26 +247,24 @@ def _learn(
     raw = select(obs)
     x = _inputs(state, raw).reshape(-1, raw.shape[-1])
     target, _ = _outputs(networks, state, x)
-    predictor = networks()[0]
+    predictor, adam = networks()[0], scale_by_adam()
 
-    def loss_fn(params: Params, x: Array, target: Array) -> Array:
-        return distillation_loss(target, predictor.apply({"params": params}, x))
+    @jax.value_and_grad
+    def take(params: Params, rows: Array) -> Array:
+        output = predictor.apply({"params": params}, x[rows])
+        return distillation_loss(target[rows], output)
 
     def gradient_of(params: Params, rows: Array) -> tuple[Array, Params]:
-        take = lambda rows: jax.value_and_grad(loss_fn)(params, x[rows], target[rows])
         if num_parts == 1:
-            return take(rows)
+            return take(params, rows)
         parts = micro_batches(rows, num_parts, 0)
-        return mean_of_parts(lambda rows: (take(rows), ()), parts)[0]
+        return mean_of_parts(lambda rows: (take(params, rows), ()), parts)[0]
 
     def step(carry: Any, rows: Array) -> tuple[Any, Array]:
         params, opt_state = carry
         loss, gradient = mean_over(axis, gradient_of(params, rows))
-        direction, opt_state = scale_by_adam().update(gradient, opt_state)
-        params = jax.tree.map(
-            lambda p, d: p - config.learning_rate * d, params, direction
-        )
-        return (params, opt_state), loss
+        learned = descend(adam, opt_state, params, gradient, config.learning_rate)
+        return learned, loss
 
     rows = orders.reshape(len(orders) * num_mini_batches, -1)
     (params, opt_state), losses = jax.lax.scan(
@@ -275,8 +273,8 @@ def _learn(
     stats = state.obs_stats
     if isinstance(stats, RunningStats):
         stats = _bounded_update(stats, raw, axis)
-    state = state._replace(predictor=params, opt_state=opt_state, obs_stats=stats)
-    return state, losses
+    learned = {"predictor": params, "opt_state": opt_state, "obs_stats": stats}
+    return state._replace(**learned), losses
 
 
 def _inputs(state: RNDState, x: Array) -> Array:

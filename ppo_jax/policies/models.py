@@ -21,8 +21,6 @@ ACTIVATION_NAMES = (
     *("elu", "selu", "relu", "crelu", "lrelu", "tanh", "sigmoid", "softplus", "gelu"),
     *("swish", "mish", "identity"),
 )
-
-
 INITIALIZATIONS = ("torch", "orthogonal")
 
 

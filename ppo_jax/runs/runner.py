@@ -171,8 +171,7 @@ def _iterations(
     started, collected = time.perf_counter(), []
     trails: deque[Trail] = deque(maxlen=2)
     if trainer.loops_on_host:  # what is one program cannot be told apart
-        note_time = lambda: collected.append(time.perf_counter())
-        step = partial(step, on_collected=note_time)
+        step = partial(step, on_collected=lambda: collected.append(time.perf_counter()))
     for done in range(first + 1, config.max_iterations + 1):
         begun = time.perf_counter()
         with (
@@ -192,17 +191,15 @@ def _iterations(
             raise finite.NotFinite(f"{error} {more}".rstrip()) from None
         speed = _speed(num_steps, begun, collected)
         seconds = time.perf_counter() - started
-        yield (
-            run,
-            Progress(
-                iteration=done,
-                max_iterations=config.max_iterations,
-                env_steps=done * num_steps,
-                seconds=seconds,
-                seconds_left=seconds / (done - first) * (config.max_iterations - done),
-                scalars=_scalars(values) | speed,
-            ),
+        progress = Progress(
+            iteration=done,
+            max_iterations=config.max_iterations,
+            env_steps=done * num_steps,
+            seconds=seconds,
+            seconds_left=seconds / (done - first) * (config.max_iterations - done),
+            scalars=_scalars(values) | speed,
         )
+        yield run, progress
 
 
 def _speed(num_steps: int, begun: float, collected: list[float]) -> dict[str, float]:

@@ -56,7 +56,6 @@ def make_sweep(
     }
     _check_samples(ranges, samples)
     swept = tuple(axis.path for axis in parsed if axis in [*grids, *ranges])
-    last_seed = defaults.seed + num_seeds - 1
     _check_size(grids, samples, num_seeds)
     draws = draw(ranges, samples, defaults.seed)
     settings, first, seen = [], {}, {}
@@ -71,7 +70,7 @@ def make_sweep(
     if "algorithm.desired_kl" in swept:  # none would fix the schedule of all others
         del first["algorithm.desired_kl"]
     base = config_fields.override(defaults, first)
-    config_fields.override(base, {"seed": last_seed})
+    config_fields.override(base, {"seed": defaults.seed + num_seeds - 1})  # int32?
     if population:
         base = config_fields.override(base, {"num_envs": _part(base, population)})
     if pbt:

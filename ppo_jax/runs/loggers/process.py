@@ -12,9 +12,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,24 +85,7 @@ def _alone(order: dict[str, Any]) -> Iterator[None]:
 
 
 def _serve(order: dict[str, Any], answer: Answer) -> None:
-    said: set[str] = set()
-
-    def patiently(what: str, action: Callable[[], Any]) -> bool:
-        """Tries something again and again; returns whether it went well in the end."""
-        for pause in (*order["pauses"], None):
-            try:
-                action()
-                return True
-            except Exception as error:
-                traceback.print_exc()
-                reason = " ".join(str(error).split()) or type(error).__name__
-            if what not in said:
-                answer(note=f"{what} failed ({reason}); it is tried again")
-                said.add(what)
-            if pause is not None:
-                time.sleep(pause)
-        return False
-
+    patiently = partial(_patiently, order["pauses"], answer, set())
     made: list[Any] = []
     if not patiently("its start", lambda: made.append(_make(order))):
         raise Dropped("it could not be started")
@@ -128,6 +112,37 @@ def _serve(order: dict[str, Any], answer: Answer) -> None:
         if callable(end := getattr(writer, name, None)):
             patiently(name, end)
             break
+
+
+def _patiently(
+    pauses: Sequence[float],
+    answer: Answer,
+    said: set[str],
+    what: str,
+    action: Callable[[], Any],
+) -> bool:
+    """Tries something again and again; returns whether it went well in the end.
+
+    Args:
+      pauses: between two tries, s.
+      answer: tells of the first failure of each thing.
+      said: what has failed before.
+      what: is tried, in words.
+      action: does it.
+    """
+    for pause in (*pauses, None):
+        try:
+            action()
+            return True
+        except Exception as error:
+            traceback.print_exc()
+            reason = " ".join(str(error).split()) or type(error).__name__
+        if what not in said:
+            answer(note=f"{what} failed ({reason}); it is tried again")
+            said.add(what)
+        if pause is not None:
+            time.sleep(pause)
+    return False
 
 
 def _make(order: dict[str, Any]) -> Any:
