@@ -18,7 +18,7 @@ def test_where_a_branch_would_stop_the_device_every_final_value_is_taken(
     model = ModelConfig(hidden_dims=(4,))
     ppo = make_ppo(actor_critic(Continuous(2), model, model))
     obs = {"policy": jax.random.normal(jax.random.key(1), (N, 3))}
-    state = ppo.init(jax.random.key(0), obs, Hyperparams())
+    state = jax.jit(ppo.init)(jax.random.key(0), obs, Hyperparams())
     cut = np.isin(np.arange(N), truncated)
     timestep = TimeStep(
         obs=obs,

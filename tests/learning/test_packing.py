@@ -28,7 +28,7 @@ def learner(hidden_dims=(3, 2), **config):
 
 def begun(ppo):
     obs = {"policy": jnp.zeros((5, 2))}
-    return ppo.init(jax.random.key(0), obs, Hyperparams())
+    return jax.jit(ppo.init)(jax.random.key(0), obs, Hyperparams())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -72,9 +72,10 @@ def test_a_gradient_step_of_many_layers_has_one_optimizer_for_each_model():
 
     def roots(hidden_dims):
         ppo = learner(hidden_dims)
-        state = begun(ppo)
-        rollout = random_rollout(ppo, state)
-        update = partial(ppo.update, state, Hyperparams(), rollout)
-        return str(jax.make_jaxpr(update)(jax.random.key(1))).count(" sqrt ")
+        state = jax.eval_shape(partial(begun, ppo))
+        rollout = jax.eval_shape(partial(random_rollout, ppo), state)
+        update = jax.make_jaxpr(ppo.update)
+        program = update(state, Hyperparams(), rollout, jax.random.key(1))
+        return str(program).count(" sqrt ")
 
     assert roots((3, 2, 2, 2)) == roots((3,))

@@ -43,16 +43,16 @@ class Own(nn.Module):
 
 def sequences(network):
     """Parameters, and what policy and value read: ends inside, a memory before."""
-    keys = jax.random.split(jax.random.key(0), 4)
+    rng = np.random.default_rng(0)
     obs = {
-        "policy": jax.random.normal(keys[0], (T, N, D)),
-        "critic": jax.random.normal(keys[1], (T, N, D + 3)),
+        "policy": rng.standard_normal((T, N, D), np.float32),
+        "critic": rng.standard_normal((T, N, D + 3), np.float32),
     }
-    first_obs = jax.tree.map(lambda x: x[0], obs)
-    params, stats = network.init(keys[2], first_obs)
-    carry = jax.tree.map(lambda m: m + 0.3, network.recurrence.initial(first_obs))
-    is_first = jax.random.bernoulli(keys[3], 0.1, (T, N))
+    is_first = rng.random((T, N)) < 0.1
     assert is_first[1:].any() and not is_first.all()
+    first_obs = jax.tree.map(lambda x: x[0], obs)
+    params, stats = jax.jit(network.init)(jax.random.key(0), first_obs)
+    carry = jax.tree.map(lambda m: m + 0.3, network.recurrence.initial(first_obs))
     unroll = network.recurrence.unroll
     return params, unroll(network.prepare(stats, obs), carry, is_first)
 
@@ -121,18 +121,17 @@ def test_products_of_both_are_taken_in_bfloat16():
     )
     close = partial(np.testing.assert_allclose, rtol=0.05, atol=2e-3)
     jax.tree.map(close, together, apart)
-    _, (mean, _) = value_and_gradient(at_once, network, inputs, params)[0]
-    assert np.abs(together[0][1][0] - mean).max() > 1e-4
+    policy, _ = jax.jit(network.policy_and_value)(params, inputs)
+    assert np.abs(together[0][1][0] - policy.mean).max() > 1e-4
 
 
 def test_the_loss_goes_through_time_once():
     """One loop forward and one backward, not two for each network."""
     network = actor_critic(Continuous(3), LSTM, LSTM)
-    params, inputs = sequences(network)
-    policy, value = network.policy_and_value(params, inputs)
-    action = policy.mean + 0.1
+    params, inputs = jax.eval_shape(partial(sequences, network))
+    policy, value = jax.eval_shape(network.policy_and_value, params, inputs)
     rows = dict.fromkeys(("log_prob", "advantage", "value", "value_target"), value)
-    batch = Batch(obs=inputs, action=action, distribution=policy, **rows)
+    batch = Batch(obs=inputs, action=policy.mean, distribution=policy, **rows)
     take = jax.grad(partial(ppo_loss, use_clipped_value_loss=True), has_aux=True)
-    program = jax.make_jaxpr(lambda p: take(p, network, batch, Hyperparams()))(params)
-    assert str(program).count(" scan[") == 2
+    program = jax.make_jaxpr(lambda p, batch: take(p, network, batch, Hyperparams()))
+    assert str(program(params, batch)).count(" scan[") == 2

@@ -68,6 +68,7 @@ def test_sixty_of_sixty_flipped_bits_are_noticed(copied):
     assert noticed(copied) == ""
 
 
+@pytest.mark.slow
 def test_every_file_that_is_missing_is_named(copied):
     for path in sorted(p for p in copied.rglob("[!.]*") if p.is_file()):
         data = path.read_bytes()
