@@ -277,6 +277,7 @@ def test_kl_of_categoricals_is_that_of_float64(scale):
     assert kl(old, old) == 0.0
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_the_bits_that_the_pure_function_has():
     """Whoever calls `train` in a notebook, or sweeps, starts where train.py does."""
     trainer = make_trainer(override(config_for("Cartpole"), {"num_envs": 16}))

@@ -117,6 +117,7 @@ def test_a_film_that_fails_says_why(trained, tmp_path):
     assert "there are no more films of this training: --video" in note
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_ended(trained, tmp_path, monkeypatch):
     trainer, learned = trained
     monkeypatch.setattr(companions, "START", "import time; time.sleep(1000)")
@@ -129,6 +130,7 @@ def test_one_that_hangs_is_ended(trained, tmp_path, monkeypatch):
     assert notes == ["a film of this training was not ready when it ended"]
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_training_that_is_killed(tmp_path):
     """Its stdin ends: no process is left."""
     order = {"folder": "x", "config": {}}
@@ -139,6 +141,7 @@ def test_it_ends_with_the_training_that_is_killed(tmp_path):
         assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_without_an_interval_there_is_no_process(trained, tmp_path):
     assert start_filming(trained[0], tmp_path, 0, print) is NO_FILMS
 
@@ -178,6 +181,7 @@ def test_what_cannot_be_filmed_is_said_at_once(argv, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_clip_at_the_end_compiles_nothing_that_was_rehearsed(trained, tmp_path):
     """Its program is compiled while the run still trains."""
     trainer, learned = trained

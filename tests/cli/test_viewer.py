@@ -73,6 +73,7 @@ def test_the_page_says_what_plays_and_the_robot_moves(viewing):
     assert "Cartpole/run" in client.text()
 
 
+@pytest.mark.slow
 def test_pause_stops_it_and_a_step_is_one(paused):
     """A step is 1/60 s: the cart then is where its speed takes it, and stays there."""
     before = seconds(paused)
@@ -86,6 +87,7 @@ def test_pause_stops_it_and_a_step_is_one(paused):
     assert 0 <= seconds(paused) - before < 0.11
 
 
+@pytest.mark.slow
 def test_another_environment_is_another_cart(paused):
     places = {0: paused.place(CART)}
     for index in (1, 2, 0):
@@ -97,6 +99,7 @@ def test_another_environment_is_another_cart(paused):
     assert paused.place(CART) == places[0]
 
 
+@pytest.mark.slow
 def test_restart_begins_new_episodes(paused):
     place = paused.place(CART)
     paused.press("Restart")
@@ -104,12 +107,14 @@ def test_restart_begins_new_episodes(paused):
     paused.wait_for(lambda: seconds(paused) == 0)
 
 
+@pytest.mark.slow
 def test_who_comes_later_sees_the_same(viewing, paused):
     place = paused.place(CART)
     with Client(viewing[1]) as other:
         other.wait_for(lambda: CART in other.nodes and other.place(CART) == place)
 
 
+@pytest.mark.slow
 def test_what_is_learned_meanwhile_is_played(viewing, run):
     process, _, client = viewing
     (run / "later").rename(checkpoint.path_of(run, 2))
@@ -169,6 +174,7 @@ def test_in_a_browser_it_is_drawn_and_moves(viewing, browser):
     page.close()
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(viewing, run, monkeypatch, capsys):
     _, port, _ = viewing
     monkeypatch.chdir(run.parents[3])
@@ -178,6 +184,7 @@ def test_a_port_that_is_taken_is_said(viewing, run, monkeypatch, capsys):
     assert f"--port {port + 1}" in said
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it(viewing):
     """The last test of this page."""
     process, port, _ = viewing

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import weights
 
 from ppo_jax import Continuous, Hyperparams, ModelConfig, actor_critic, make_ppo
 from ppo_jax.types import TimeStep
@@ -18,7 +19,8 @@ def test_where_a_branch_would_stop_the_device_every_final_value_is_taken(
     model = ModelConfig(hidden_dims=(4,))
     ppo = make_ppo(actor_critic(Continuous(2), model, model))
     obs = {"policy": jax.random.normal(jax.random.key(1), (N, 3))}
-    state = jax.jit(ppo.init)(jax.random.key(0), obs, Hyperparams())
+    shapes = jax.eval_shape(ppo.init, jax.random.key(0), obs, Hyperparams())
+    state = shapes._replace(params=weights(shapes.params, np.random.default_rng(0)))
     cut = np.isin(np.arange(N), truncated)
     timestep = TimeStep(
         obs=obs,

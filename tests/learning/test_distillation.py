@@ -153,6 +153,7 @@ def test_environments_that_cannot_be_cut_are_refused(env):
         jax.eval_shape(partial(iterate, plain, env, T), first, HPARAMS)
 
 
+@pytest.mark.slow
 def test_a_students_policy_goes_on_in_ppo(env, begun):
     """And acts there as it did; its value function is PPO's own."""
     distillation, first = begun

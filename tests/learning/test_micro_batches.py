@@ -64,6 +64,7 @@ def test_the_gradient_is_that_of_the_whole(model, lead, num_parts):
     assert abs(whole[1]["actor"]["head"]["mean"]["kernel"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_rnds_predictor_learns_from_parts_as_from_the_whole():
     """Weights, optimizer and losses to rounding, and with less memory."""
     config = RNDConfig(predictor_hidden_dims=(64, 64), state_normalization=True)

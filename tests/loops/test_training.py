@@ -130,6 +130,7 @@ def test_the_runs_differ_and_one_program_made_them(lone_runs):
     assert [run.train.iteration for run, _ in lone_runs] == [NUM_ITERATIONS] * 2
 
 
+@pytest.mark.slow
 def test_every_iteration_draws_anew():
     run = START(Hyperparams(), jax.random.key(0))
     keys = [jax.random.key_data(run.key)]

@@ -197,9 +197,10 @@ def test_what_fails_is_tried_again_and_nothing_is_told_twice(folder):
             [f"did not end within 1 s and was stopped, 3 messages behind; {REST}"],
         ),
         ("SleepsAtOnce", ["did not end within 1 s and was stopped, 3 messages behind"]),
-        (
+        pytest.param(
             "SleepsAtTheEnd",
             [f"did not end within 1 s and goes on alone, for 2 s at most; {REST}"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -58,6 +58,7 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(trainer, tmp_path):
     assert any(not np.array_equal(x, y) for x, y in zip(*params, strict=True))
 
 
+@pytest.mark.slow
 def test_new_episodes_of_a_simulator_begin_without_memory(trainer):
     """What only a simulator knows is not saved, nor what was remembered of it."""
     fresh = trainers.start(trainer)

@@ -159,6 +159,7 @@ def test_environment_that_breaks_stops_the_run(tmp_path, quantity, step, words, 
     assert metrics.read_table(tmp_path)["iteration"] == [0]
 
 
+@pytest.mark.slow
 def test_observation_that_breaks_in_the_last_step_is_not_saved(tmp_path):
     """Step 8 ends iteration 2; what it observes is acted on in iteration 3."""
     run = start(Fault(obs=np.nan, step=8))

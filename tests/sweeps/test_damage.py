@@ -94,6 +94,7 @@ def test_a_damaged_chunk_is_made_anew_and_the_table_is_the_same(copied, capsys):
     assert noticed(copied) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -111,6 +112,7 @@ def test_nothing_is_exported_from_what_was_damaged(copied, capsys, name, words):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_export_says_which_result_was_damaged(copied, capsys, tmp_path, monkeypatch):
     """It does not read the summary: it goes on."""
     monkeypatch.chdir(tmp_path)
@@ -119,6 +121,7 @@ def test_an_export_says_which_result_was_damaged(copied, capsys, tmp_path, monke
     assert "summary.csv was altered: --resume makes it anew." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_chunk_under_another_name_is_damage(copied):
     """Its digests are right, and it is another chunk's."""
     chunks = copied / files.CHUNKS
@@ -142,6 +145,7 @@ def test_a_population_is_made_anew_as_a_whole(tmp_path):
     assert files.finished(sweep) == names[1::2]
 
 
+@pytest.mark.slow
 def test_what_is_no_sweep_is_passed_over(finished, capsys):
     """Hidden files, folders without a plan and half-made ones, however new."""
     (script.SWEEPS / "zzz").mkdir()
