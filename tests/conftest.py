@@ -33,6 +33,7 @@ LONGEST = (
     "tests/export/test_onnx_encoders.py",
     "tests/runs/test_runner.py",
     "tests/test_docs.py",
+    "tests/test_layers.py",
 )
 
 # "cuda" runs the bridge's tests on a GPU: the command is in docs/gpu.md.

@@ -291,6 +291,7 @@ def test_all_public_names_load_nothing_heavy_and_start_no_backend():
     assert not {name.partition(".")[0] for name in loaded} & (HEAVY - BY_FLAX)
 
 
+@pytest.mark.slow
 def test_importing_every_module_starts_no_backend():
     modules = [module_of(path) for path in CORE if path.stem != "isaaclab_plugin"]
     loaded = python(

@@ -80,6 +80,7 @@ def test_it_is_played_back_stepped_again_and_filmed(broken, capsys):
     assert np.abs(frames[0].astype(int) - frames[-1]).max() > 30, "nothing moves"
 
 
+@pytest.mark.slow
 def test_what_is_not_the_same_is_said(broken, tmp_path, capsys):
     """A state that the step before does not lead to."""
     dump = nan_dump.load(broken[1])

@@ -150,6 +150,7 @@ def browser():
         pytest.skip("needs a browser: playwright install chromium")
 
 
+@pytest.mark.slow
 def test_in_a_browser_it_is_drawn_and_moves(viewing, browser):
     """Pictures differ while it plays, and no longer once its button is pressed."""
     page = browser.new_page(viewport={"width": 900, "height": 600})
