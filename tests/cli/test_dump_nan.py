@@ -30,6 +30,9 @@ class Broken(Cartpole):
 TASK = ("--task", "breaking:Broken")
 
 
+pytestmark = pytest.mark.slow  # all of them look at one run that broke
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
     """The folder in which a run has broken, its only dump, and what was said."""
@@ -50,7 +53,6 @@ def at_home(broken, monkeypatch):
     monkeypatch.chdir(broken[0])
 
 
-@pytest.mark.slow
 def test_the_states_before_and_after_are_those_of_the_broken(broken):
     """Both iterations; a state, what was observed of it, and the action fit."""
     dump = nan_dump.load(broken[1])
@@ -68,7 +70,6 @@ def test_the_states_before_and_after_are_those_of_the_broken(broken):
     assert "obs['policy']" in names and "reward" in names
 
 
-@pytest.mark.slow
 def test_it_is_played_back_stepped_again_and_filmed(broken, capsys):
     assert call(play, "--dump_nan", str(broken[1]), "--video", "back.mp4") == 0
     out = capsys.readouterr().out
@@ -80,7 +81,6 @@ def test_it_is_played_back_stepped_again_and_filmed(broken, capsys):
     assert np.abs(frames[0].astype(int) - frames[-1]).max() > 30, "nothing moves"
 
 
-@pytest.mark.slow
 def test_what_is_not_the_same_is_said(broken, tmp_path, capsys):
     """A state that the step before does not lead to."""
     dump = nan_dump.load(broken[1])
@@ -91,7 +91,6 @@ def test_what_is_not_the_same_is_said(broken, tmp_path, capsys):
     assert "apart by up to 0.5" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_resumed_run_keeps_them_too(broken, capsys):
     argv = (*TASK, *TINY, "--logger", "none", "--save_interval", "1")
     assert call(train, *argv, "--max_iterations", "1") == 0

@@ -140,6 +140,7 @@ def test_every_iteration_draws_anew():
     assert len({tuple(map(int, key)) for key in keys}) == 3
 
 
+@pytest.mark.slow
 def test_a_run_is_a_function_of_its_key(lone_runs):
     again = walk(STEP, *ROWS[0])
     for x, y in zip(jax.tree.leaves(again), jax.tree.leaves(lone_runs[0]), strict=True):
@@ -147,6 +148,7 @@ def test_a_run_is_a_function_of_its_key(lone_runs):
             np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_metrics_have_a_row_per_iteration(lone_runs):
     _, metrics = lone_runs[0]
     assert {"episode_return", "log/distance", "value_loss", "kl"} < metrics.keys()

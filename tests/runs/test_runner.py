@@ -168,6 +168,7 @@ def test_observation_that_breaks_in_the_last_step_is_not_saved(tmp_path):
     assert checkpoint.iterations(tmp_path) == [1]
 
 
+@pytest.mark.slow
 def test_unchecked_environment_still_cannot_spoil_what_is_learned(tmp_path):
     """`check_for_nan = False` lets observations pass, but no loss that is NaN."""
     run = start(Fault(reward=np.nan, step=5))
