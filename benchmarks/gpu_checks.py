@@ -12,7 +12,7 @@ from timing import device
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = "tests/envs/test_bridge.py"
-SECONDS = 300  # that the tests may take
+SECONDS = 300  # that a section may take
 DIRECT, MANAGER = "Isaac-Cartpole-Direct", "Isaac-Cartpole"
 
 

@@ -21,6 +21,7 @@ ACTIVATION_NAMES = (
     *("elu", "selu", "relu", "crelu", "lrelu", "tanh", "sigmoid", "softplus", "gelu"),
     *("swish", "mish", "identity"),
 )
+
 INITIALIZATIONS = ("torch", "orthogonal")
 
 

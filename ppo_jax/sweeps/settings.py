@@ -70,7 +70,8 @@ def make_sweep(
     if "algorithm.desired_kl" in swept:  # none would fix the schedule of all others
         del first["algorithm.desired_kl"]
     base = config_fields.override(defaults, first)
-    config_fields.override(base, {"seed": defaults.seed + num_seeds - 1})  # int32?
+    # The last seed has to be one, too.
+    config_fields.override(base, {"seed": defaults.seed + num_seeds - 1})
     if population:
         base = config_fields.override(base, {"num_envs": _part(base, population)})
     if pbt:
