@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import NoReturn
 
 USAGE_ERROR = 2
+ANOTHER_ENDED = 3  # of several processes: the reason is where that one ended
 ISAAC_LAB = "isaaclab"  # whose command line calls ours
 MAX_WORD, MAX_SENTENCE = 300, 1200  # letters of a message
 ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-_])")
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a script; a user's mistake ends in one sentence and exit code 2."""
+    """Runs a script; a user's mistake ends in one sentence and exit code 2.
+
+    So does what another process of the run caused by ending, with exit code 3.
+    """
     find_modules_here()
     without_collections()
     try:
@@ -30,7 +34,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         if os.environ.get("PPO_JAX_TRACEBACK"):
             raise
         complain(str(error))
-        sys.exit(USAGE_ERROR)
+        sys.exit(ANOTHER_ENDED if isinstance(error, ConnectionError) else USAGE_ERROR)
     except (MemoryError, RuntimeError) as error:
         if os.environ.get("PPO_JAX_TRACEBACK") or not _is_out_of_memory(error):
             raise

@@ -6,6 +6,7 @@ signal is passed on to all; when one ends otherwise than well, all do.
 """
 
 import ctypes
+import math
 import os
 import signal
 import socket
@@ -56,7 +57,7 @@ def flag_again(arguments: Arguments) -> str:
 def run(count: int) -> int:
     """Runs this command in several processes; returns the exit code of all.
 
-    That is the code of the first that ended otherwise than well.
+    That is the code of the first that ended otherwise than well, by its own fault.
     """
     port = _free_port()
     children = [_start(rank, count, port) for rank in range(count)]
@@ -95,19 +96,20 @@ def _start(rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
 
 
 def _watch(children: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int]:
-    """Waits for all; returns the number and code of the first that did not end well."""
+    """Waits for all; returns the number and code of the first that did not end well.
+
+    One that only says that another has ended may be seen to end before that other.
+    """
     bad: tuple[int, int] | None = None
-    until = 0.0
+    until = math.inf
     while True:
         codes = [child.poll() for child in children]
         for rank, code in enumerate(codes):
-            if code and bad is None:
-                bad, until = (rank, code), time.monotonic() + SECONDS_TO_END
-        if None not in codes:
+            if code and (bad is None or bad[1] == entry.ANOTHER_ENDED):
+                bad = rank, code
+                until = min(until, time.monotonic() + SECONDS_TO_END)
+        if None not in codes or time.monotonic() > until:
             return bad or (0, 0)
-        if bad and time.monotonic() > until:
-            for child in children:
-                child.kill()
         time.sleep(0.05)
 
 

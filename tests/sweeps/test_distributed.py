@@ -122,7 +122,7 @@ def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path):
         started = time.monotonic()
         code, _, err = running.finish(both[0], SECONDS)
     assert time.monotonic() - started < 60
-    assert code == entry.USAGE_ERROR, err
+    assert code == entry.ANOTHER_ENDED, err
     assert "sweep.py: another process has ended (" in err
     assert "start all processes again with --resume" in err
     assert (folder_in(tmp_path) / "chunks" / "stage0_program0_chunk0").is_dir()
