@@ -112,14 +112,19 @@ class _Seen:
 
     def on_iteration(self, progress: Any) -> None:
         self.display.show(progress)
-        if self.rehearsed is None and progress.seconds > REHEARSAL_AFTER:
+        half = max(progress.seconds_left, REHEARSAL_AFTER)
+        if self.rehearsed is None and progress.seconds > half:
             self._rehearse(progress)
         done, config = progress.iteration, self.trainer.config
         if done % config.save_interval == 0 or done == config.max_iterations:
             self.imports.everything()  # a checkpoint comes next
 
     def _rehearse(self, progress: Any) -> None:
-        """Has what comes at the end compiled and loaded while it trains."""
+        """Has what comes at the end compiled and loaded while it trains.
+
+        Half of the time is gone then: how long all takes, and whether there will be a
+        clip, is known.
+        """
         works: list[Callable[[], object]] = [self.imports.everything, plots_rehearsed]
         if self._is_clip_due(progress.seconds + progress.seconds_left):
             works.append(lambda: filming.rehearse(self.trainer))

@@ -267,11 +267,11 @@ def test_compilation_cache_is_where_caches_are(monkeypatch, environment, folder)
     assert seen.get("jax_compilation_cache_dir") == expected
 
 
-@pytest.mark.parametrize(("given", "set_to"), [(None, 0.5), ("0", None)])
+@pytest.mark.parametrize(("given", "set_to"), [(None, 0.1), ("0", None)])
 def test_which_programs_are_kept_is_said_by_jax_own_variable(
     monkeypatch, tmp_path, given, set_to
 ):
-    """Those that took half a second, unless the variable says otherwise."""
+    """Those that took a tenth of a second, unless the variable says otherwise."""
     import jax
 
     name = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
