@@ -9,8 +9,8 @@ from jax.core import Tracer
 
 # By backend. On CUDA a gradient step is about a hundred small kernels. XLA records them
 # as one graph, but in a row: actor and critic, which need not wait for each other, then
-# do. At once, an update takes a fifth less (docs/gpu.md). On a CPU XLA computes 256 bits
-# at a time, lest wider ones slow the clock; the matrix products are of 512 all the same.
+# do. At once, an update takes a fifth less (docs/gpu.md). On a CPU XLA takes 256 bits
+# at a time, lest more slow the clock; the products of its libraries are of 512 anyway.
 OPTIONS: dict[str, dict[str, Any]] = {
     "cpu": {"xla_cpu_prefer_vector_width": 512},
     "gpu": {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"},
