@@ -9,11 +9,9 @@ from jax.core import Tracer
 
 # By backend. On CUDA a gradient step is about a hundred small kernels. XLA records them
 # as one graph, but in a row: actor and critic, which need not wait for each other, then
-# do. At once, an update takes a fifth less (docs/gpu.md). On a CPU XLA takes 256 bits
-# at a time, lest more slow the clock; the products of its libraries are of 512 anyway.
+# do. At once, an update takes a fifth less (docs/gpu.md).
 OPTIONS: dict[str, dict[str, Any]] = {
-    "cpu": {"xla_cpu_prefer_vector_width": 512},
-    "gpu": {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"},
+    "gpu": {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
 }
 
 
@@ -25,6 +23,17 @@ def once() -> dict[str, Any]:
     """
     is_cpu = jax.default_backend() == "cpu"
     return {"xla_backend_optimization_level": 0} if is_cpu else {}
+
+
+def whole() -> dict[str, Any]:
+    """Returns compiler options for a program that is a whole iteration, and more.
+
+    XLA on a CPU takes 256 bits at a time, lest more slow the clock; the products of its
+    libraries are of 512 where there are such. Matrix times vector then has other
+    digits: programs of which two are to have the same are compiled without.
+    """
+    is_cpu = jax.default_backend() == "cpu"
+    return {"xla_cpu_prefer_vector_width": 512} if is_cpu else {}
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:

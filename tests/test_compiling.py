@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ppo_jax.compiling import OPTIONS, Program, jit
+from ppo_jax import compiling
+from ppo_jax.compiling import OPTIONS, Program, jit, whole
+from ppo_jax.envs import make
+from ppo_jax.loops import programs
 
 
-def test_a_backend_without_options_has_plain_programs(monkeypatch):
-    monkeypatch.delitem(OPTIONS, jax.default_backend())
+def test_a_backend_without_options_has_plain_programs():
     assert not isinstance(jit(lambda x: x + 1), Program)
 
 
@@ -23,6 +25,15 @@ def test_options_reach_the_compiler(monkeypatch):
     monkeypatch.setitem(OPTIONS, backend, wrong)
     with pytest.raises(jax.errors.JaxRuntimeError, match="SIDEWAYS"):
         jit(lambda x: x + 1)(jnp.ones(2))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an option of XLA on a CPU")
+def test_what_is_one_program_is_compiled_for_wide_vectors(monkeypatch):
+    env = make("Cartpole", num_envs=2)
+    wrong = dict.fromkeys(whole(), "SIDEWAYS")
+    monkeypatch.setattr(compiling, "whole", lambda: wrong)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="SIDEWAYS"):
+        programs.jit(env, lambda x: x + 1)(jnp.ones(2))
 
 
 def test_inside_another_program_the_outer_one_decides(monkeypatch):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from ppo_jax.compiling import jit as jit_for_this_backend
+from ppo_jax import compiling
 from ppo_jax.types import Env, Simulator
 
 
@@ -13,8 +13,9 @@ def jit(env: Env, function: Callable[..., Any], **options: Any) -> Any:
 
     Where they are a simulator's it is compiled as that needs it: see `Simulator.jit`.
     """
-    compiler = env.jit if isinstance(env, Simulator) else jit_for_this_backend
-    return compiler(function, **options)
+    if isinstance(env, Simulator):
+        return env.jit(function, **options)
+    return compiling.jit(function, compiler_options=compiling.whole(), **options)
 
 
 def simulator_errors(
