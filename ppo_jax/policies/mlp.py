@@ -39,11 +39,11 @@ def _product_jvp(
     if not isinstance(of_rows, SymbolicZero):
         of_y.append(_product(of_rows, kernel))
     if not isinstance(of_kernel, SymbolicZero):
-        of_y.append(_of_kernel(rows, of_kernel))
+        of_y.append(_change_by_kernel(rows, of_kernel))
     return _product(rows, kernel), sum(of_y[1:], of_y[0])
 
 
-def _of_kernel(rows: Array, of_kernel: Array) -> Array:
+def _change_by_kernel(rows: Array, of_kernel: Array) -> Array:
     """Returns x dW, in the form whose transpose, x^T g, is soonest taken.
 
     That contracts the first axis of both. XLA on a CPU gives such a product to another
