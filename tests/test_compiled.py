@@ -6,6 +6,7 @@ Others are right and still change the order of a sum, or spare a rounding, and w
 left of two nearly equal numbers is then another number.
 """
 
+import os
 from functools import partial
 
 import jax
@@ -23,6 +24,8 @@ from ppo_jax import (
     Hyperparams,
     ModelConfig,
     PPOConfig,
+    Rollout,
+    Transition,
     actor_critic,
     init_stats,
     make_ppo,
@@ -278,6 +281,33 @@ def test_kl_of_categoricals_is_that_of_float64(scale):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is nothing to split for")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA on a CPU")
+def test_no_part_of_a_gradient_step_is_split_among_threads():
+    """With minibatches as small as Cartpole's that takes longer than to do it."""
+    ppo = make_ppo(NETWORK, PPOConfig(num_learning_epochs=5, num_mini_batches=16))
+    obs = {"policy": jnp.zeros((N, 4))}
+    state = ppo.init(jax.random.key(0), obs, HPARAMS)
+    output = jax.vmap(ppo.act, (None, 0, 0))(
+        state, {"policy": jnp.zeros((T, N, 4))}, jax.random.split(jax.random.key(1), T)
+    )
+    flags = jnp.zeros((T, N), bool)
+    steps = Transition(
+        {"policy": jnp.zeros((T, N, 4))},
+        *output[:3],
+        reward=jnp.zeros((T, N)),
+        terminated=flags,
+        truncated=flags,
+        final_value=(),
+    )
+    rollout = Rollout(steps, obs, ())
+    update = jax.jit(ppo.update).lower(state, HPARAMS, rollout, jax.random.key(2))
+    lines = update.compile().as_text().splitlines()
+    split = [line for line in lines if 'outer_dimension_partitions":["' in line]
+    assert split  # the whole rollout's is, which is right
+    assert not [line for line in split if "update/while/body" in line]
+
+
 def test_a_run_starts_with_the_bits_that_the_pure_function_has():
     """Whoever calls `train` in a notebook, or sweeps, starts where train.py does."""
     trainer = make_trainer(override(config_for("Cartpole"), {"num_envs": 16}))

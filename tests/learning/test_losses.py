@@ -81,6 +81,25 @@ def test_clipped_value_loss_maximises_per_sample():
     np.testing.assert_allclose(loss, [3.24, 9.0], rtol=1e-5)
 
 
+def test_clipped_value_loss_has_the_slope_of_the_larger_error():
+    """2 (V - R) where V is inside or it is the larger, else 0: Vc does not move.
+
+    On the edge of the clip as inside, which is torch's slope too.
+    """
+    value = jnp.array([1.125, 0.875, 2.0, 0.0, 0.0, 2.0, 1.25])
+    target = jnp.array([3.0, -1.0, 3.0, 3.0, -1.0, 1.0, 3.0])
+    slope = jax.vmap(jax.grad(clipped_value_loss), (0, None, 0, None))
+    expected = [-3.75, 3.75, 0.0, -6.0, 0.0, 2.0, -3.5]
+    np.testing.assert_allclose(slope(value, 1.0, target, 0.25), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_clipped_value_loss_hides_nothing_that_is_not_finite(maybe_jit, bad):
+    good = jnp.ones(1)
+    for args in ((bad * good, good, good), (good, good, bad * good)):
+        assert not np.isfinite(maybe_jit(clipped_value_loss)(*args, 0.2)).any()
+
+
 def test_value_losses_are_equal_under_a_wide_clip():
     value, old, target = jnp.array([[1.0, 3.0], [0.0, 0.0], [0.0, 1.0]])
     # without a half
