@@ -160,8 +160,8 @@ def abstract_run(trainer: Trainer) -> RunState:
     Raises:
       ValueError: the configuration does not fit the environment.
     """
-    run = jax.eval_shape(trainer.init, jax.random.key(trainer.config.seed))
-    return devices.as_shapes(trainer.mesh, run)
+    key = jax.eval_shape(jax.random.key, trainer.config.seed)  # a real one compiles
+    return devices.as_shapes(trainer.mesh, jax.eval_shape(trainer.init, key))
 
 
 def lower(trainer: Trainer) -> Any:
