@@ -279,7 +279,6 @@ def test_kl_of_categoricals_is_that_of_float64(scale):
     assert kl(old, old) == 0.0
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.cpu_count() == 1, reason="there is nothing to split for")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA on a CPU")
 def test_the_slope_of_the_value_loss_is_not_split_among_threads():
@@ -295,6 +294,7 @@ def test_the_slope_of_the_value_loss_is_not_split_among_threads():
     assert 'outer_dimension_partitions":["' not in text
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_the_bits_that_the_pure_function_has():
     """Whoever calls `train` in a notebook, or sweeps, starts where train.py does."""
     trainer = make_trainer(override(config_for("Cartpole"), {"num_envs": 16}))
