@@ -26,7 +26,7 @@ def once() -> dict[str, Any]:
 
 
 def whole() -> dict[str, Any]:
-    """Returns compiler options for a program that is a whole iteration, and more.
+    """Returns compiler options for what a run does in one program, not in several.
 
     XLA on a CPU takes 256 bits at a time, lest more slow the clock; the products of its
     libraries are of 512 where there are such. Matrix times vector then has other

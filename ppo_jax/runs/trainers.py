@@ -1,5 +1,6 @@
 """A configuration and its environments, bound to the algorithm: what a loop runs."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ def make_trainer(
     traced = env.traceable() if isinstance(env, Simulator) else env
     axis = shards.AXIS if mesh else None
     if isinstance(config.algorithm, DistillationAlgorithm):
-        _, obs = jax.eval_shape(traced.reset, jax.random.key(config.seed))
+        _, obs = _shapes_of(traced.reset, config.seed)
         networks = networks_of(config, env.action_space, obs)
         ppo = make_distillation(*networks, config.algorithm, teacher, axis)
     else:
@@ -107,7 +108,7 @@ def _make_ppo(config: Config, env: Env, axis: str | None) -> PPO:
     network, ppo_config, _ = parts_of(config, env.action_space)
     symmetry, rnd, rnd_cfg = None, None, ppo_config.rnd_cfg
     if ppo_config.symmetry_cfg:
-        _, obs = jax.eval_shape(env.reset, jax.random.key(config.seed))
+        _, obs = _shapes_of(env.reset, config.seed)
         in_torch = getattr(env, "symmetry", None)  # of a simulator
         take_over = partial(in_torch, obs=obs) if in_torch else None
         symmetry = symmetry_of(ppo_config.symmetry_cfg, take_over)
@@ -160,8 +161,13 @@ def abstract_run(trainer: Trainer) -> RunState:
     Raises:
       ValueError: the configuration does not fit the environment.
     """
-    key = jax.eval_shape(jax.random.key, trainer.config.seed)  # a real one compiles
-    return devices.as_shapes(trainer.mesh, jax.eval_shape(trainer.init, key))
+    run = _shapes_of(trainer.init, trainer.config.seed)
+    return devices.as_shapes(trainer.mesh, run)
+
+
+def _shapes_of(function: Callable[[Key], Any], seed: int) -> Any:
+    """Returns what a function of a key gives, as shapes; to make a key compiles."""
+    return jax.eval_shape(function, jax.eval_shape(jax.random.key, seed))
 
 
 def lower(trainer: Trainer) -> Any:
