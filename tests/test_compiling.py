@@ -1,13 +1,17 @@
 """Programs have the options of their backend, and only where it has some."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from compilations import Compilations
 
 from ppo_jax import compiling
-from ppo_jax.compiling import OPTIONS, Program, jit, whole
-from ppo_jax.envs import make
+from ppo_jax.compiling import LEVEL, OPTIONS, Program, jit, whole
+from ppo_jax.configs import config_for
+from ppo_jax.envs import TASKS, make
 from ppo_jax.loops import programs
+from ppo_jax.runs.trainers import make_trainer
 
 
 def test_a_backend_without_options_has_plain_programs():
@@ -34,6 +38,35 @@ def test_what_is_one_program_is_compiled_for_wide_vectors(monkeypatch):
     monkeypatch.setattr(compiling, "whole", lambda: wrong)
     with pytest.raises(jax.errors.JaxRuntimeError, match="SIDEWAYS"):
         programs.jit(env, lambda x: x + 1)(jnp.ones(2))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="options of XLA on a CPU")
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_run_begins_with_has_the_numbers_of_any_program(task):
+    """It is compiled in less time than by default, and to the same digits."""
+    trainer = make_trainer(config_for(task), make(task, num_envs=64))
+    key = jax.random.key(3)
+    chex.assert_trees_all_equal(trainer.init(key), jax.jit(trainer.init)(key))
+
+
+def test_a_call_waits_for_what_is_compiled_ahead():
+    def add_one(x):
+        return x + 1
+
+    program = Program(add_one)
+    with Compilations() as seen:
+        for _ in range(2):  # asked for twice it is done once
+            program.compile_ahead(jax.ShapeDtypeStruct((2,), jnp.float32))
+        assert program(jnp.ones(2)).tolist() == [2.0, 2.0]
+    assert seen.of("add_one") == (1, 1)
+
+
+def test_what_fails_to_compile_ahead_fails_in_the_call():
+    program = Program(lambda x: x + 1, compiler_options={LEVEL: "SIDEWAYS"})
+    program.compile_ahead(jax.ShapeDtypeStruct((2,), jnp.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="SIDEWAYS"):
+        program(jnp.ones(2))
 
 
 def test_inside_another_program_the_outer_one_decides(monkeypatch):

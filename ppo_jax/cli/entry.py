@@ -51,14 +51,23 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 
 
 def without_collections() -> None:
-    """Looks for no garbage until all is imported and built, see `open_trainer`.
+    """Looks for no garbage until `collect_again`, and not when the command ends.
 
-    That makes hundreds of thousands of objects, and they stay. To look through them
-    again and again takes a fifth of the time until a command starts, and once more
-    when it ends, though all goes with the process.
+    To import and build makes hundreds of thousands of objects, and they stay. To look
+    through them again and again takes a fifth of the time until a command starts, and
+    once more when it ends, though all goes with the process.
     """
     gc.disable()
     atexit.register(gc.freeze)
+
+
+def collect_again() -> None:
+    """Looks for garbage from now on, but not among what is there by now.
+
+    What it does next, to trace programs, would have it look through all of that again.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def find_modules_here() -> None:

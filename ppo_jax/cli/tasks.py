@@ -3,7 +3,6 @@
 A task is either JAX-native (`ppo_jax.envs.TASKS` and the adapters) or a simulator's.
 """
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -146,7 +145,7 @@ def open_trainer(
 
     entry.use_compilation_cache()
     trainer = make_trainer(config, num_envs, **how)
-    gc.enable()
+    entry.collect_again()
     try:
         yield trainer
     finally:
@@ -168,7 +167,7 @@ def open_members(
       population: members side by side.
     """
     entry.use_compilation_cache()
-    gc.enable()
+    entry.collect_again()
     if backend_of(config.task) is None:
         yield make_env
         return

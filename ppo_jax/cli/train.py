@@ -155,7 +155,8 @@ def start(arguments: Arguments) -> int:
     from ppo_jax.types import Simulator
 
     with open_trainer(config, **how_to_open(arguments)) as trainer:
-        trainers.lower(trainer)  # what does not fit must fail before there is a folder
+        # What does not fit must fail before there is a folder.
+        trainers.lower(trainer, starts=True)
         run = None
         if "checkpoint" in arguments.flags:
             run = weights.start_from_weights(trainer, arguments)

@@ -58,7 +58,7 @@ def gae(
         jnp.zeros_like(td_error[0]),
         (td_error, ends),
         reverse=True,
-        unroll=8,  # the body is a multiplication; the loop would cost more than it
+        unroll=4,  # the body is a multiplication; the loop would cost more than it
     )
     return advantage
 

@@ -83,7 +83,7 @@ def make_population(
     return Population(
         mesh=mesh,
         num_iterations=num_iterations,
-        init=jit(env, spread(start)),
+        init=jit(env, spread(start), once=True),
         advance=jit(env, spread(advance), donate_argnums=0),
         on_host=on_host,
     )

@@ -8,14 +8,23 @@ from ppo_jax import compiling
 from ppo_jax.types import Env, Simulator
 
 
-def jit(env: Env, function: Callable[..., Any], **options: Any) -> Any:
+def jit(
+    env: Env, function: Callable[..., Any], once: bool = False, **options: Any
+) -> Any:
     """Returns a function that steps environments as `jax.jit` does.
 
     Where they are a simulator's it is compiled as that needs it: see `Simulator.jit`.
+
+    Args:
+      env: the environments.
+      function: what steps or resets them.
+      once: it is called once, see `compiling.once`.
+      **options: of `jax.jit`.
     """
     if isinstance(env, Simulator):
         return env.jit(function, **options)
-    return compiling.jit(function, compiler_options=compiling.whole(), **options)
+    how = compiling.once(exact=True) if once else compiling.whole()
+    return compiling.jit(function, compiler_options=how, **options)
 
 
 def simulator_errors(

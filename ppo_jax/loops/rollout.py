@@ -270,4 +270,9 @@ def _bad_envs(x: Array) -> Array:
 
 
 def _first_envs(bad: Array) -> Array:
-    return jnp.nonzero(bad, size=NUM_REPORTED, fill_value=-1)[0].astype(jnp.int32)
+    """Returns [8] the first places where a [N] bool array is True, then -1."""
+    num_envs = len(bad)
+    places = jnp.where(bad, jnp.arange(num_envs, dtype=jnp.int32), num_envs)
+    first = -jax.lax.top_k(-places, min(NUM_REPORTED, num_envs))[0]
+    first = jnp.where(first < num_envs, first, -1)
+    return jnp.pad(first, (0, NUM_REPORTED - len(first)), constant_values=-1)

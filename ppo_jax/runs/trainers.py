@@ -36,7 +36,7 @@ class Trainer(NamedTuple):
     env: Env
     ppo: Algorithm
     hparams: Hyperparams  # of arrays: another value does not compile anew
-    init: Any  # as `jax.jit` gives it: (key) -> RunState
+    init: Any  # a `compiling.Program`: (key) -> RunState
     iterate: Any  # likewise: (run, hparams) -> (run, metrics); donates the run
     mesh: Mesh | None = None  # of the devices that learn together, see `runs.devices`
 
@@ -99,7 +99,7 @@ def make_trainer(
     if mesh:
         init, step = shards.start_on(mesh, init), shards.iterate_on(mesh, step)
         hparams = devices.place_same(mesh, hparams)
-    init, step = jit(env, init), jit(env, step, donate_argnums=0)
+    init, step = jit(env, init, once=True), jit(env, step, donate_argnums=0)
     return Trainer(config, env, ppo, hparams, init, step, mesh)
 
 
@@ -167,15 +167,25 @@ def abstract_run(trainer: Trainer) -> RunState:
 
 def _shapes_of(function: Callable[[Key], Any], seed: int) -> Any:
     """Returns what a function of a key gives, as shapes; to make a key compiles."""
-    return jax.eval_shape(function, jax.eval_shape(jax.random.key, seed))
+    return jax.eval_shape(function, _shape_of_key(seed))
 
 
-def lower(trainer: Trainer) -> Any:
+def _shape_of_key(seed: int) -> Any:
+    return jax.eval_shape(jax.random.key, seed)
+
+
+def lower(trainer: Trainer, starts: bool = False) -> Any:
     """Returns one iteration, traced but not compiled; a second call costs nothing.
+
+    Args:
+      trainer: of the task.
+      starts: `start` comes next, and its program is compiled meanwhile.
 
     Raises:
       ValueError: the configuration does not fit the environment.
     """
+    if starts and not trainer.mesh and not isinstance(trainer.env, Simulator):
+        trainer.init.compile_ahead(_shape_of_key(trainer.config.seed))
     return trainer.iterate.lower(abstract_run(trainer), trainer.hparams)
 
 

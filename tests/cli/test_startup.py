@@ -1,11 +1,14 @@
 """A command that only reads does not wait for JAX."""
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
 from running import ROOT
+
+from ppo_jax.cli import entry
 
 # As if JAX, and what needs it, were not installed.
 WITHOUT_JAX = """
@@ -62,3 +65,13 @@ def test_a_mistake_is_said_before_jax_is_loaded(argv, sentence):
     ended = start(*argv)
     assert ended.returncode == 2
     assert sentence in ended.stderr
+
+
+def test_garbage_is_looked_for_again_but_not_among_what_is_there():
+    """Once a command has built what it trains, see `open_trainer`."""
+    before = gc.get_freeze_count()
+    gc.disable()
+    kept = [[] for _ in range(1000)]
+    entry.collect_again()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= before + len(kept)

@@ -361,6 +361,12 @@ def test_only_the_first_of_many_are_named():
     np.testing.assert_array_equal(metrics["nonfinite/reward"], [0, 1, 3, 4, 5, 6, 7, 8])
 
 
+def test_fewer_environments_than_could_be_named():
+    reward = np.array([[np.nan, 0.0, np.inf]], np.float32)
+    _, _, metrics = play(Script(reward, never(1, 3), never(1, 3)), 1)
+    assert metrics["nonfinite/reward"].tolist() == [0, 2, *[-1] * (NUM_REPORTED - 2)]
+
+
 def test_a_nan_ends_with_its_episode():
     reward = np.array([[np.nan, np.nan], [1.0, 1.0]], np.float32)
     terminated = np.array([[True, False], [False, False]])

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import running
+from compilations import Compilations
 
 from ppo_jax import Continuous, Env, EnvInfo, TimeStep, actor_critic
 from ppo_jax.cli import train
+from ppo_jax.compiling import Program
 from ppo_jax.learning.losses import ppo_loss
 from ppo_jax.learning.ppo import make_ppo
 from ppo_jax.loops.training import iterate
@@ -221,7 +223,7 @@ def test_parameter_that_breaks_is_not_saved(tmp_path):
 def test_train_exits_with_1_when_numbers_break(tmp_path, monkeypatch, capsys):
     """train.py: one sentence on stderr, exit code 1, no traceback."""
     run = start(Fault(reward=np.nan, step=5))
-    trainer = make_trainer()._replace(init=lambda key: run)
+    trainer = make_trainer()._replace(init=Program(lambda key: run))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "open_trainer", lambda _, **how: nullcontext(trainer))
     assert running.call(train, *running.TINY, "--logger=none") == 1
@@ -472,48 +474,18 @@ def test_trains_outside_the_main_thread(tmp_path):
     assert outcomes[0].progress.iteration == 2
 
 
-class Compilations:
-    """Counts what JAX traces, compiles, and finds in the persistent cache."""
-
-    def __init__(self):
-        self.counts = {}
-
-    def __enter__(self):
-        jax.monitoring.register_event_duration_secs_listener(self._duration)
-        jax.monitoring.register_event_listener(self._event)
-        return self
-
-    def __exit__(self, *error):
-        jax.monitoring.unregister_event_duration_listener(self._duration)
-        jax.monitoring.unregister_event_listener(self._event)
-
-    def _event(self, name, **kwargs):
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def _duration(self, name, seconds, **kwargs):
-        self._event(f"{name} {kwargs.get('fun_name')}")
-
-    def of_iteration(self):
-        """Returns how often the program of an iteration was traced and compiled."""
-        return (
-            self.counts.get("/jax/core/compile/jaxpr_trace_duration iterate", 0),
-            self.counts.get(
-                "/jax/core/compile/backend_compile_duration jit(iterate)", 0
-            ),
-        )
-
-
 @pytest.mark.slow
-def test_a_real_run_compiles_its_iteration_once(tmp_path, monkeypatch):
-    """train.py traces and compiles the iteration once, and once more in a resume."""
+def test_a_real_run_compiles_its_programs_once(tmp_path, monkeypatch):
+    """train.py traces and compiles an iteration once, and once more in a resume."""
     monkeypatch.chdir(tmp_path)
     argv = ("--logger=none", "save_interval=2")
     with Compilations() as first:
         assert running.call(train, *running.TINY, *argv, "--max_iterations=3") == 0
-    assert first.of_iteration() == (1, 1)
+    assert first.of("iterate") == first.of("init_run") == (1, 1)
     with Compilations() as second:
         assert running.call(train, "--resume", "--max_iterations=5") == 0
-    assert second.of_iteration() == (1, 1)
+    assert second.of("iterate") == (1, 1)
+    assert second.of("init_run") == (0, 0)
 
 
 @pytest.mark.slow
