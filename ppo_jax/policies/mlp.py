@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from ppo_jax.policies.activations import ACTIVATIONS
 from ppo_jax.types import Array, Key
@@ -47,12 +48,12 @@ def _change_by_kernel(rows: Array, of_kernel: Array) -> Array:
     """Returns x dW, in the form whose transpose, x^T g, is soonest taken.
 
     That contracts the first axis of both. XLA on a CPU gives such a product to another
-    library, which takes half as long again: x is turned over before, and the product is
-    one like all others. For a single column that costs more than it saves.
+    library, which takes half as long again: x is turned over in memory before, and the
+    product is one like all others. For a single column that costs more than it saves.
     """
     if jax.default_backend() != "cpu" or of_kernel.shape[1] == 1:
         return _product(rows, of_kernel)
-    turned = jax.lax.optimization_barrier(rows.T)
+    turned = with_layout_constraint(rows.T, Layout(major_to_minor=(0, 1)))
     return jax.lax.dot_general(
         turned,
         of_kernel,
