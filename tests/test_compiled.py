@@ -38,6 +38,7 @@ from ppo_jax.configs import config_for
 from ppo_jax.learning.losses import clipped_value_loss
 from ppo_jax.learning.targets import explained_variance
 from ppo_jax.loops.training import init_run
+from ppo_jax.policies.mlp import product
 from ppo_jax.runs.config_fields import override
 
 T, N = 16, 1024
@@ -295,6 +296,18 @@ def test_the_slope_of_the_value_loss_is_not_split_among_threads():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a form for XLA on a CPU")
+def test_what_a_layer_has_read_is_turned_over_once():
+    """For the gradient of its weights; behind a barrier XLA 0.12 does so twice."""
+
+    def loss(kernel, x):
+        return jnp.sin(product(x, kernel)).sum()
+
+    step = jax.jit(jax.grad(loss)).lower(jnp.ones((64, 32)), jnp.ones((512, 64)))
+    _, program = step.compile().as_text().split("ENTRY")
+    assert program.count(" = f32[64,512]") == 1
+
+
 def test_a_run_starts_with_the_bits_that_the_pure_function_has():
     """Whoever calls `train` in a notebook, or sweeps, starts where train.py does."""
     trainer = make_trainer(override(config_for("Cartpole"), {"num_envs": 16}))
