@@ -1,5 +1,6 @@
 """How programs are compiled where a backend's defaults are not the fastest."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import update_wrapper
@@ -29,7 +30,7 @@ def once(exact: bool = False) -> dict[str, Any]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    options: dict[str, Any] = {LEVEL: 2 if exact else 0}
+    options = _level(2 if exact else 0)
     if jax.__version_info__ < (0, 11):  # later XLA has only the slower way
         options["xla_cpu_use_fusion_emitters"] = False
     return options
@@ -44,7 +45,14 @@ def whole() -> dict[str, Any]:
     level of optimization, 3, takes an eighth longer to compile, and gains nothing.
     """
     is_cpu = jax.default_backend() == "cpu"
-    return {"xla_cpu_prefer_vector_width": 512, LEVEL: 2} if is_cpu else {}
+    return {"xla_cpu_prefer_vector_width": 512, **_level(2)} if is_cpu else {}
+
+
+def _level(ours: int) -> dict[str, Any]:
+    """Returns the level of optimization as an option, if nobody asks for another."""
+    none = jax.config.read("jax_disable_most_optimizations")
+    asked = none or LEVEL in os.environ.get("XLA_FLAGS", "")
+    return {} if asked else {LEVEL: ours}
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from compilations import Compilations
 
 from ppo_jax import compiling
-from ppo_jax.compiling import LEVEL, OPTIONS, Program, jit, whole
+from ppo_jax.compiling import LEVEL, OPTIONS, Program, jit, once, whole
 from ppo_jax.configs import config_for
 from ppo_jax.envs import TASKS, make
 from ppo_jax.loops import programs
@@ -38,6 +38,11 @@ def test_what_is_one_program_is_compiled_for_wide_vectors(monkeypatch):
     monkeypatch.setattr(compiling, "whole", lambda: wrong)
     with pytest.raises(jax.errors.JaxRuntimeError, match="SIDEWAYS"):
         programs.jit(env, lambda x: x + 1)(jnp.ones(2))
+
+
+def test_a_level_that_is_asked_for_is_left_as_it_is(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", f"--{LEVEL}=0")
+    assert LEVEL not in whole() | once() | once(exact=True)
 
 
 @pytest.mark.slow

@@ -85,9 +85,11 @@ def _stepped_again(config: Config, dump: Dump) -> str:
     """
     import jax
 
+    from ppo_jax.loops.programs import jit
+
     env = make_env(config)
     template, _ = jax.eval_shape(env.reset, jax.random.key(0))
-    step, most = jax.jit(env.step), 0.0
+    step, most = jit(env, env.step), 0.0  # compiled as the run's steps were
     for index in range(len(dump.reward)):
         env_state = _whole(dump, template, index)
         action = _spread(dump.action[index], dump.env_ids, config.num_envs)
