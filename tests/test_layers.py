@@ -134,9 +134,12 @@ def test_the_design_names_every_module():
     ids=module_of,
 )
 def test_what_is_pure_touches_neither_disk_nor_clock_nor_process(path):
-    assert not {name.partition(".")[0] for name in imported(path)} & HOST - (
-        {"pathlib"} if path.stem == "types" else set()  # names a Path, opens none
-    )
+    harmless = {
+        "types": {"pathlib"},  # names a Path, opens none
+        "compiling": {"os"},  # reads XLA_FLAGS, as XLA itself does
+    }
+    found = {name.partition(".")[0] for name in imported(path)}
+    assert not found & HOST - harmless.get(path.stem, set())
 
 
 @pytest.mark.parametrize("path", CORE, ids=module_of)
