@@ -295,7 +295,6 @@ def test_the_slope_of_the_value_loss_is_not_split_among_threads():
     assert 'outer_dimension_partitions":["' not in text
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a form for XLA on a CPU")
 def test_what_a_layer_has_read_is_turned_over_once():
     """For the gradient of its weights; behind a barrier XLA 0.12 does so twice."""
@@ -308,6 +307,7 @@ def test_what_a_layer_has_read_is_turned_over_once():
     assert program.count(" = f32[64,512]") == 1
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_the_bits_that_the_pure_function_has():
     """Whoever calls `train` in a notebook, or sweeps, starts where train.py does."""
     trainer = make_trainer(override(config_for("Cartpole"), {"num_envs": 16}))
