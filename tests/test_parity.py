@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo_jax import Continuous, Rollout, Transition, make_ppo
+from ppo_jax import Continuous, Rollout, Transition, compiling, make_ppo
 from ppo_jax.learning.distillation import make_distillation
 from ppo_jax.learning.gradient_steps import optimize
 from ppo_jax.learning.losses import ppo_loss
@@ -73,6 +73,11 @@ def optimisation_of_one(request):
     careless.switch(on_cpu and name not in AS_FOR_A_USER)
 
 
+def program(function, **options):
+    """One that is compiled as an iteration of a run is."""
+    return compiling.jit(function, compiler_options=compiling.whole(), **options)
+
+
 def under(arrays, prefix):
     return {
         k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
@@ -110,27 +115,30 @@ class Replay:
         if config.algorithm.symmetry_cfg:
             self.symmetry = symmetry_of(config.algorithm.symmetry_cfg)
             loss_fn = partial(symmetric_loss, self.symmetry, loss_fn)
-        self.act = jax.jit(self.distributions)
-        self.learning_batch = jax.jit(
+        self.act = program(self.distributions)
+        self.learning_batch = program(
             partial(learning_batch, self.network, config.algorithm)
         )
-        self.optimize = jax.jit(
+        self.optimize = program(
             partial(optimize, self.network, config.algorithm, loss_fn)
         )
 
     def initial_state(self):
         first_obs = {k: v[0] for k, v in under(self.arrays, "it0/obs/").items()}
-        start = jax.jit(self.ppo.init, compiler_options=careless.LEVEL)
-        state = start(jax.random.key(0), first_obs, self.hparams)
         params, stats = params_from_rsl_rl(
             self.config,
             under(self.arrays, "init/actor/"),
             under(self.arrays, "init/critic/"),
         )
-        assert jax.tree.structure(params) == jax.tree.structure(state.params)
-        if self.rnd:
-            state = state._replace(rnd=rnd_of(self, state.rnd))
-        return state._replace(params=params, obs_stats=stats)
+
+        def start():  # in one program, what is replaced is not drawn
+            state = self.ppo.init(jax.random.key(0), first_obs, self.hparams)
+            assert jax.tree.structure(params) == jax.tree.structure(state.params)
+            if self.rnd:
+                state = state._replace(rnd=rnd_of(self, state.rnd))
+            return state._replace(params=params, obs_stats=stats)
+
+        return jax.jit(start)()
 
     def distributions(self, state, obs, done, carry):
         """Those that acted, [T, N], and the memory after the rollout."""
@@ -222,7 +230,7 @@ def compare(replay):
 
         if replay.rnd:
             rewards_env = rollout.steps.reward
-            sums, rollout, _ = jax.jit(replay.rnd.reward)(state.rnd, sums, rollout)
+            sums, rollout, _ = program(replay.rnd.reward)(state.rnd, sums, rollout)
             close(rollout.steps.reward - rewards_env, recorded["intrinsic"])
         batch, _ = replay.learning_batch(state, replay.hparams, rollout)
         close(batch.value, recorded["stored_values"])
@@ -254,7 +262,7 @@ def compare(replay):
         if replay.rnd:
             algorithm = replay.config.algorithm
             orders = jnp.tile(permutations, (algorithm.num_learning_epochs, 1))
-            learned, rnd_losses = jax.jit(replay.rnd.learn, static_argnums=3)(
+            learned, rnd_losses = program(replay.rnd.learn, static_argnums=3)(
                 state.rnd, rollout.steps.obs, orders, algorithm.num_mini_batches
             )
             close(rnd_losses.mean(), losses["rnd"])
@@ -282,21 +290,22 @@ class DistillationReplay:
             self.config, Continuous(spec["num_actions"]), self.first_obs
         )
         self.distillation = make_distillation(*networks, algorithm)
-        self.act = jax.jit(self.outputs)
+        self.act = program(self.outputs)
 
     def initial_state(self):
-        start = jax.jit(self.distillation.init, compiler_options=careless.LEVEL)
-        state = start(jax.random.key(0), self.first_obs, self.hparams)
-        for name in ("student", "teacher"):
-            params, stats = policy_from_rsl_rl(
-                self.config, name, under(self.arrays, f"init/{name}/")
+        def start():  # in one program, what is replaced is not drawn
+            state = self.distillation.init(
+                jax.random.key(0), self.first_obs, self.hparams
             )
-            assert jax.tree.structure(params) == jax.tree.structure(state.params[name])
-            state = state._replace(
-                params=state.params | {name: params},
-                obs_stats=state.obs_stats | {name: stats},
-            )
-        return state
+            params, stats = {}, {}
+            for name in ("student", "teacher"):
+                params[name], stats[name] = policy_from_rsl_rl(
+                    self.config, name, under(self.arrays, f"init/{name}/")
+                )
+            assert jax.tree.structure(params) == jax.tree.structure(state.params)
+            return state._replace(params=params, obs_stats=stats)
+
+        return jax.jit(start)()
 
     def outputs(self, state, obs, done, carry):
         """What was drawn from and what the teacher did, [T, N]; the memory after it."""
@@ -331,7 +340,7 @@ def compare_distillation(replay):
     close = partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-6)
     state, distillation = replay.initial_state(), replay.distillation
     carry = distillation.initial_carry(replay.first_obs)
-    update = jax.jit(distillation.update)
+    update = program(distillation.update)
     update_with_memory = distillation.update_with_memory
     for iteration, losses in enumerate(replay.losses):
         recorded = under(replay.arrays, f"it{iteration}/")
@@ -339,7 +348,7 @@ def compare_distillation(replay):
         close(rollout.steps.target, recorded["privileged_actions"])
         arguments = state, replay.hparams, rollout, jax.random.key(0)
         if update_with_memory:
-            state, carry, metrics = jax.jit(update_with_memory)(*arguments)
+            state, carry, metrics = program(update_with_memory)(*arguments)
         else:
             state, metrics = update(*arguments)
         close(metrics["behavior_loss"], losses["behavior"])
@@ -438,7 +447,7 @@ class ReplayOfTwo(Replay):
             )
             return state._replace(obs_stats=stats), history, batch.advantage
 
-        self.learn = jax.jit(jax.vmap(learn, in_axes=(None, 0, 0), axis_name=AXIS))
+        self.learn = program(jax.vmap(learn, in_axes=(None, 0, 0), axis_name=AXIS))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ here; no backend has been started. Where Isaac Lab is installed, it is imported 
 processes would else take most of their time for that.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -36,8 +37,11 @@ OF_ISAAC_LAB = (
 def main():
     """Imports, serves, and in every new process runs what it was started for."""
     os.environ["PXR_WORK_THREAD_LIMIT"] = "1"  # a thread would not be in the others
+    gc.disable()
     for name in IMPORTED + OF_ISAAC_LAB * bool(find_spec("isaaclab")):
         importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
     compiler._cache_write = keep_program
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     os.chdir(request["folder"])
