@@ -50,7 +50,7 @@ def pytest_configure(config):
     if not is_worker(config):
         # A script's background is deaf to SIGINT, and so would be what tests start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        share_compilations(config)
+        share_what_is_made(config)
         keep_bytecode(config)
     if is_worker(config) or not config.getoption("numprocesses", None):
         import jax  # not in the process that only hands out tests
@@ -64,11 +64,15 @@ def is_worker(config):
     return hasattr(config, "workerinput")
 
 
-def share_compilations(config):
-    """Tells all processes of the run where to keep programs, however small."""
-    folder = tempfile.mkdtemp(prefix="ppo_jax_compiled_")
+def share_what_is_made(config):
+    """Tells all processes of the run where to keep programs, however small.
+
+    And where the one listens that starts processes, see `launching`.
+    """
+    folder = tempfile.mkdtemp(prefix="ppo_jax_tests_")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["PPO_JAX_TEST_LAUNCHER"] = f"{folder}/launcher"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/programs"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

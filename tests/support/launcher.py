@@ -1,21 +1,25 @@
 """Starts processes of Python that need not import what this one has imported.
 
-    python launcher.py CHANNEL
+    python launcher.py LISTENER
 
-Each is a process of its own, with its own arguments, folder, environment and streams,
-and it ends as Python ends. Only what jax reads when it is imported (JAX_*) is as it was
-here; no backend has been started. Where Isaac Lab is installed, it is imported too; its
+One serves all workers of a run of tests, see `launching`. What it starts are processes
+of their own, with their own arguments, folder, environment and streams, which end as
+Python ends. Only what jax reads when it is imported (JAX_*) is as it was here; no
+backend has been started. Where Isaac Lab is installed, it is imported too; its
 processes would else take most of their time for that.
 """
 
+import fcntl
 import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import socket
 import sys
 import warnings
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from jax._src import compilation_cache, compiler
@@ -28,9 +32,10 @@ IMPORTED = (
     *("pyarrow.parquet", "jax.experimental.multihost_utils", "pytest"),
 )
 OF_ISAAC_LAB = (
-    *("torch", "isaaclab_tasks", "ppo_jax.envs.isaac_lab"),
-    *("newton", "mujoco_warp", "isaaclab_newton.physics.newton_manager"),
-    "newton._src.solvers.mujoco.solver_mujoco",
+    *("torch", "torch._dynamo", "isaaclab_tasks", "ppo_jax.envs.isaac_tasks"),
+    *("isaaclab.envs", "isaaclab.scene", "isaaclab_rl.rsl_rl"),
+    *("newton", "mujoco_warp", "newton._src.solvers.mujoco.solver_mujoco"),
+    *("isaaclab_newton.assets", "isaaclab_newton.physics.mjwarp_manager"),
 )
 
 
@@ -73,28 +78,63 @@ def keep_program(key, seconds, name, backend, program, callbacks=()):
         )
 
 
-def serve(channel):
+def serve(listener):
     """Returns in every new process what it is to run; here, never."""
+    channels = []
     while True:
-        message, streams, _, _ = socket.recv_fds(channel, 1 << 20, 3)
+        ready, _, _ = select.select([listener, *channels], [], [])
+        if listener in ready:
+            channels.append(listener.accept()[0])
+            continue
+        message, streams, _, _ = socket.recv_fds(ready[0], 1 << 20, 3)
         if not message:  # who asked is gone
-            os._exit(0)
-        if fork():
+            channels.remove(ready[0])
+            ready[0].close()
+            end_after_the_last(listener, channels)
+        elif fork():
             for stream in streams:
                 os.close(stream)
             reap()
-            continue
-        channel.close()
-        out, err, status = streams
-        child = fork()
-        if child:
-            watch(child, out, err, status)
-        os.close(status)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        os.close(out)
-        os.close(err)
-        return json.loads(message)
+        else:
+            for connected in (listener, *channels):
+                connected.close()
+            take_part(*streams)
+            return json.loads(message)
+
+
+def take_part(out, err, status):
+    """Goes on in a child of this process, whose streams are these."""
+    child = fork()
+    if child:
+        watch(child, out, err, status)
+    os.close(status)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.close(out)
+    os.close(err)
+
+
+def end_after_the_last(listener, channels):
+    """Ends when nobody is connected, and nobody is about to be."""
+    place = listener.getsockname()
+    try:
+        with alone(place):
+            if not channels and not select.select([listener], [], [], 0)[0]:
+                os.unlink(place)
+                os._exit(0)
+    except FileNotFoundError:  # all tests have ended
+        os._exit(0)
+
+
+@contextmanager
+def alone(place):
+    """Lets one process at a time begin, or end, what listens at a place."""
+    folder = os.open(os.path.dirname(place), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def fork():

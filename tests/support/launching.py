@@ -1,6 +1,5 @@
 """Processes that the launcher starts, with what tests use of `subprocess.Popen`."""
 
-import atexit
 import functools
 import json
 import os
@@ -11,8 +10,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from tempfile import gettempdir
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
+import launcher
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = "PPO_JAX_TEST_LAUNCHER"  # names the socket at which it listens
+_begun = []
 
 
 class Process:
@@ -77,17 +81,30 @@ class Process:
 
 @functools.cache
 def channel():
-    """Returns the way to the launcher of this process; it ends with this process."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    root = str(LAUNCHER.parents[2])
-    with theirs:
-        launcher = subprocess.Popen(
-            [sys.executable, str(LAUNCHER), str(theirs.fileno())],
-            env=os.environ | {"PYTHONPATH": root},
+    """Returns the way to the launcher, which the first to need one begins.
+
+    It is that of all workers of a run of tests; else, this process's own.
+    """
+    place = os.environ.get(PLACE, f"{gettempdir()}/ppo_jax_launcher_{os.getpid()}")
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with launcher.alone(place):
+        try:
+            ours.connect(place)
+        except FileNotFoundError:
+            _begun.append(begin(place))
+            ours.connect(place)
+    return ours
+
+
+def begin(place):
+    """Starts a launcher; it ends with the last process that is connected to it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(place)
+        listener.listen()
+        return subprocess.Popen(
+            [sys.executable, launcher.__file__, str(listener.fileno())],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[listener.fileno()],
         )
-    atexit.register(launcher.wait)
-    atexit.register(ours.close)  # first, and the launcher ends
-    return ours
