@@ -16,6 +16,8 @@ from ppo_jax.runs.cluster import Cluster, joined
 
 SCRIPT = str(running.ROOT / "sweep.py")
 SECONDS = 240  # that any process of a test may take
+# Two that fail need not be waited for as long as many on many machines.
+PART_SOON = "from ppo_jax.runs import cluster\ncluster.PARTING_SECONDS = 2\n"
 SWEEP = (  # 6 members in chunks of 3, on 2 devices: one place is filled up
     *(word for word in running.TINY if "steps" not in word),
     *("--max_iterations=3", "num_steps_per_env=64", "--seed=5"),
@@ -115,7 +117,8 @@ def test_both_processes_killed_in_a_later_stage_are_resumed(alone, tmp_path):
 @pytest.mark.slow
 def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path):
     """Process 1 is killed; process 0 ends long before jax's heartbeat, 100 s."""
-    code = running.WAIT_IN_CHUNK.replace("PLACE", "chunk0").replace("1000", "5")
+    code = PART_SOON + running.WAIT_IN_CHUNK.replace("PLACE", "chunk0")
+    code = code.replace("1000", "2")
     with two_processes(tmp_path, *SWEEP, code=code) as both:
         wait_for_line(both[0], "waiting\n")
         both[1].kill()
@@ -131,9 +134,8 @@ def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path):
 @pytest.mark.slow
 def test_what_fails_in_process_0_alone_ends_both(tmp_path):
     """The disk is full: a sentence in process 0, and the other does not wait."""
-    code = running.WAIT_IN_CHUNK.replace("PLACE", "chunk0").replace(
-        "time.sleep(1000)", "raise OSError('no space left')"
-    )
+    code = PART_SOON + running.WAIT_IN_CHUNK.replace("PLACE", "chunk0")
+    code = code.replace("time.sleep(1000)", "raise OSError('no space left')")
     with two_processes(tmp_path, *SWEEP, code=code) as both:
         (code, _, err), (other, _, _) = finish_both(both)
     assert code == entry.USAGE_ERROR
