@@ -5,8 +5,6 @@ environment at a time: `make` closes it at the end of the test.
 """
 
 import functools
-import gc
-import importlib
 import os
 from pathlib import Path
 
@@ -47,9 +45,5 @@ def make():
 
 @functools.cache
 def import_simulator():
-    """Looks for no garbage among what is imported: not now, and at no closing."""
-    gc.disable()
-    for name in launcher.OF_ISAAC_LAB:
-        importlib.import_module(name)
-    gc.freeze()
-    gc.enable()
+    """Spares every closing, which looks for garbage, what is imported."""
+    launcher.import_all(launcher.OF_ISAAC_LAB)

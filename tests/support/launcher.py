@@ -42,11 +42,7 @@ OF_ISAAC_LAB = (
 def main():
     """Imports, serves, and in every new process runs what it was started for."""
     os.environ["PXR_WORK_THREAD_LIMIT"] = "1"  # a thread would not be in the others
-    gc.disable()
-    for name in IMPORTED + OF_ISAAC_LAB * bool(find_spec("isaaclab")):
-        importlib.import_module(name)
-    gc.freeze()
-    gc.enable()
+    import_all(IMPORTED + OF_ISAAC_LAB * bool(find_spec("isaaclab")))
     compiler._cache_write = keep_program
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     os.chdir(request["folder"])
@@ -54,6 +50,15 @@ def main():
     os.environ.update(request["environment"])
     code = request["code"]
     run([*(() if code is None else ("-c", code)), *request["argv"]])
+
+
+def import_all(names):
+    """Imports modules, and looks for no garbage among them: not now, and not later."""
+    gc.disable()
+    for name in names:
+        importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
 
 
 def run(words):
