@@ -51,13 +51,13 @@ if ONE_PART not in os.environ.get("XLA_FLAGS", ""):
 
 
 def pytest_configure(config):
-    gc.disable()  # until all is imported and collected
     if not is_worker(config):
         # A script's background is deaf to SIGINT, and so would be what tests start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         share_what_is_made(config)
         keep_bytecode(config)
     if is_worker(config) or not config.getoption("numprocesses", None):
+        gc.disable()  # until all is imported and collected
         import jax  # not in the process that only hands out tests
         import one_context
 

@@ -16,7 +16,7 @@ import launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = "PPO_JAX_TEST_LAUNCHER"  # names the socket at which it listens
-_begun = []
+_begun = []  # the launcher, if this process has begun it: Python warns of a lost one
 
 
 class Process:
